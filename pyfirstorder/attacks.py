@@ -1,0 +1,181 @@
+"""From the arguments of an attack to a backend call and back; `pgd`, `apgd` and the sweeps all come through here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pyfirstorder import backends, validate
+from pyfirstorder.problem import STEEPEST_DIRECTION, Array, AttackArrays, AttackOptions, Ball, Objective
+from pyfirstorder.progress import progress_callback
+from pyfirstorder.results import AttackResult, attack_result, warn_of_zero_gradients
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from pyfirstorder.backends import Backend
+    from pyfirstorder.network import TwoLayerNetwork
+    from pyfirstorder.validate import Points
+
+    Bounds = tuple[ArrayLike, ArrayLike]
+    Norm = str | float
+    Progress = bool | Callable[[float], None]
+
+ALGORITHMS = ("pgd", "apgd")
+DEFAULT_STEPS_ACROSS = 2.5  # default step size: this * eps / steps, as in Madry et al. 2018, so every point is in reach
+DEFAULT_SPARSE_FRACTION = 0.01  # Tramèr & Boneh 2019
+DEFAULT_RHO = 0.75  # Croce & Hein 2020
+_MOST_STEPS = 2**31 - 2
+_MOST_RESTARTS = 2**31 - 1
+_LARGEST = float(np.finfo(np.float64).max)
+
+
+def attack(
+    algorithm: str,
+    net: TwoLayerNetwork,
+    x: Array,
+    y: ArrayLike,
+    *,
+    radii: list[Any],
+    norm: Norm,
+    steps: int,
+    loss: str | None,
+    bounds: Bounds | None,
+    targeted: bool,
+    x_init: Array | None,
+    random_start: bool | str,
+    restarts: int,
+    seed: int,
+    sample_offset: int,
+    early_stop: bool,
+    keep: str,
+    trace: bool,
+    on_invalid: str,
+    progress: Progress,
+    backend: str,
+    threads: int | None,
+    step_size: ArrayLike | None = None,
+    rel_step_size: float | None = None,
+    direction: str | None = None,
+    sparse_fraction: float = DEFAULT_SPARSE_FRACTION,
+    momentum: float = 0.0,
+    retire: bool = True,
+    rho: float = DEFAULT_RHO,
+) -> list[AttackResult]:
+    """Attack every sample at every radius (each a scalar or one number per sample) in one batch."""
+    validate.network(net)
+    mark = validate.choice("on_invalid", on_invalid, ("raise", "mark")) == "mark"
+    points = validate.points("x", x, net.in_features, mark_invalid=mark)
+    samples = len(points.rows)
+    norm = validate.norm(norm)
+    box = validate.bounds(bounds, points)
+    rows = points.rows if points.invalid is None else _without_invalid(points, box)
+    eps = np.concatenate([validate.per_sample("eps", radius, samples) for radius in radii])
+    if algorithm == "apgd" and not np.isfinite(eps).all():
+        raise ValueError("eps: expected finite radii, because apgd takes its step size from them, got infinity")
+    if points.invalid is not None:
+        eps = np.where(np.tile(points.invalid, len(radii)), 0.0, eps)
+    steps = validate.integer("steps", steps, 0, _MOST_STEPS)
+    start = validate.random_start(random_start)
+    if start != "none" and not np.isfinite(eps).all():
+        raise ValueError("eps: expected finite radii for a random start, got infinity")
+    if x_init is not None and start != "none":
+        raise ValueError("x_init: expected None with random_start, or random_start=False with x_init")
+    chosen, count = backends.get(backend), validate.threads(threads)
+    objective = make_objective(net, rows, y, loss, targeted, chosen, count)
+    if validate.flag("early_stop", early_stop) and not objective.has_classes:
+        raise ValueError(f"early_stop: expected False, because {objective.loss} has no classes and so no success")
+    options = AttackOptions(
+        algorithm=validate.choice("algorithm", algorithm, ALGORITHMS),
+        steps=steps,
+        step_size=_step_size(algorithm, eps, steps, step_size, rel_step_size, len(radii)),
+        direction=STEEPEST_DIRECTION[norm] if direction is None else validate.direction(direction),
+        sparse_count=_sparse_count(sparse_fraction, net.in_features),
+        momentum=validate.real("momentum", momentum, 0.0, _LARGEST),
+        random_start=start,
+        restarts=validate.integer("restarts", restarts, 1, _MOST_RESTARTS),
+        seed=validate.integer("seed", seed, 0, 2**64 - 1),
+        sample_offset=validate.integer("sample_offset", sample_offset, 0, 2**62),
+        early_stop=bool(early_stop),
+        keep_best=validate.choice("keep", keep, ("last", "best", "both")) != "last",
+        trace=validate.flag("trace", trace),
+        rho=validate.real("rho", rho, 0.0, 1.0),
+        retire=validate.flag("retire", retire),
+        threads=count,
+    )
+    first = None if x_init is None else validate.like("x_init", x_init, points)
+    with progress_callback(progress) as on_progress:
+        arrays = chosen.attack(
+            net.weights(points.rows.dtype),
+            rows,
+            objective,
+            Ball(norm, eps, *(box or (None, None))),
+            replace(options, on_progress=on_progress),
+            first,
+        )
+    if keep == "best":
+        arrays = arrays._replace(
+            x_adv=arrays.x_best, loss=arrays.x_best_loss, output=arrays.x_best_output, success=arrays.x_best_success
+        )
+    warn_of_zero_gradients(arrays.status, stacklevel=3)
+    return [
+        attack_result(
+            AttackArrays(*(None if part is None else part[i * samples : (i + 1) * samples] for part in arrays)),
+            points,
+            x,
+            keep=keep,
+            has_classes=objective.has_classes,
+            scalar_output=net.scalar_output,
+        )
+        for i in range(len(radii))
+    ]
+
+
+def make_objective(
+    net: TwoLayerNetwork, rows: Array, y: ArrayLike, loss: str | None, targeted: bool, backend: Backend, threads: int
+) -> Objective:
+    """The validated objective; targeted dlr moves away from the class predicted at x, or the runner-up to y."""
+    objective = validate.objective(net, y, len(rows), rows.dtype, loss, validate.flag("targeted", targeted))
+    if objective.loss != "dlr" or not objective.targeted:
+        return objective
+    output = np.array(backend.forward(net.weights(rows.dtype), rows, threads))
+    output[np.arange(len(rows)), objective.labels] = -np.inf
+    return replace(objective, sources=np.argmax(output, axis=1).astype(np.int64))
+
+
+def _without_invalid(points: Points, box: tuple[Array, Array] | None) -> Array:
+    """The rows, with zeros (or the bound next to zero) for those that are not finite."""
+    neutral = np.zeros(points.rows.shape[1], dtype=points.rows.dtype)
+    if box is not None:
+        neutral = np.clip(neutral, *box)
+    return np.where(points.invalid[:, None], neutral, points.rows)
+
+
+def _step_size(
+    algorithm: str,
+    eps: Array,
+    steps: int,
+    step_size: ArrayLike | None,
+    rel_step_size: float | None,
+    radii: int,
+) -> Array:
+    """η per job, in the units of the norm."""
+    if algorithm == "apgd":
+        return np.zeros_like(eps)  # it chooses its own
+    if step_size is not None and rel_step_size is not None:
+        raise ValueError("rel_step_size: expected None with step_size, or the other way round")
+    if step_size is not None:
+        return np.tile(validate.finite_per_sample("step_size", step_size, len(eps) // radii), radii)
+    if not np.isfinite(eps).all():
+        raise ValueError("step_size: expected a number, because eps is infinite, got None")
+    if rel_step_size is not None:
+        return eps * validate.real("rel_step_size", rel_step_size, 0.0, _LARGEST)
+    return eps * (DEFAULT_STEPS_ACROSS / max(steps, 1))
+
+
+def _sparse_count(fraction: float, features: int) -> int:
+    share = validate.real("sparse_fraction", fraction, 0.0, 1.0)
+    return max(1, round(share * features))

@@ -1,0 +1,119 @@
+"""The backends by name, and the interface that each provides.
+
+A backend is one module and one line of ``_LOADERS``.  A loader imports its module and returns the backend, or raises
+ImportError with the line that says what to install.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyfirstorder.problem import Array, AttackArrays, AttackOptions, Ball, Objective, Weights
+
+
+class Backend(Protocol):
+    """The operations that the API needs; arguments are validated, see `pyfirstorder.problem`."""
+
+    name: str
+
+    def forward(self, weights: Weights, x: Array, threads: int) -> Array:
+        """Logits (B, k) of x (B, d)."""
+
+    def input_gradient(
+        self, weights: Weights, x: Array, objective: Objective, threads: int
+    ) -> tuple[Array, Array, Array]:
+        """Ascended value (B,), its gradient (B, d) and the logits (B, k)."""
+
+    def project(self, delta: Array, x: Array, ball: Ball, threads: int) -> Array:
+        """The nearest allowed delta (B, d) around x."""
+
+    def random_start(self, x: Array, ball: Ball, on_sphere: bool, seed: int, restart: int, sample_offset: int) -> Array:
+        """A uniform point (B, d) of the ball around each x, or of its boundary, clipped to the box."""
+
+    def attack(
+        self,
+        weights: Weights,
+        x: Array,
+        objective: Objective,
+        ball: Ball,
+        options: AttackOptions,
+        x_init: Array | None,
+    ) -> AttackArrays:
+        """Run every job to its end."""
+
+
+def _load_cpu() -> Backend:
+    from pyfirstorder.backends.cpu import CpuBackend
+
+    return CpuBackend()
+
+
+def _load_numba() -> Backend:
+    from pyfirstorder.backends.numba import NumbaBackend
+
+    return NumbaBackend()
+
+
+def _load_reference() -> Backend:
+    from pyfirstorder.backends.reference import ReferenceBackend
+
+    return ReferenceBackend()
+
+
+# In the order in which "auto" prefers them.
+_LOADERS: dict[str, Callable[[], Backend]] = {
+    "cpu": _load_cpu,
+    "numba": _load_numba,
+    "reference": _load_reference,
+}
+_loaded: dict[str, Backend | ImportError] = {}
+
+
+def _load(name: str) -> Backend | ImportError:
+    if name not in _loaded:
+        try:
+            _loaded[name] = _LOADERS[name]()
+        except ImportError as error:
+            _loaded[name] = error
+    return _loaded[name]
+
+
+def names() -> tuple[str, ...]:
+    """All backends, the preferred first."""
+    return tuple(_LOADERS)
+
+
+def available_backends() -> dict[str, str]:
+    """What each backend says of itself: "available", or why it is not.
+
+    Returns
+    -------
+    dict
+        Name of the backend to "available" or the reason and the remedy, the preferred backend first.
+
+    Examples
+    --------
+    >>> import pyfirstorder as fo
+    >>> fo.available_backends()["reference"]
+    'available'
+    """
+    states = {name: _load(name) for name in _LOADERS}
+    return {name: str(state) if isinstance(state, ImportError) else "available" for name, state in states.items()}
+
+
+def get(name: str) -> Backend:
+    """The backend of that name, or the first available one for "auto"."""
+    if name == "auto":
+        for candidate in _LOADERS:
+            backend = _load(candidate)
+            if not isinstance(backend, ImportError):
+                return backend
+    if name not in _LOADERS:
+        raise ValueError(f"backend: expected 'auto' or one of {', '.join(map(repr, _LOADERS))}, got {name!r}")
+    backend = _load(name)
+    if isinstance(backend, ImportError):
+        raise ImportError(f"backend {name!r} is not available: {backend}")
+    return backend

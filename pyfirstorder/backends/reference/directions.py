@@ -1,0 +1,52 @@
+"""Ascent directions: from a gradient of any scale to the step of unit length.
+
+``sign`` is steepest ascent for ℓ∞, ``normalized`` for ℓ2 and ``sparse`` for ℓ1 (Tramèr & Boneh 2019); a zero gradient
+gives a zero direction.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from pyfirstorder.problem import Array
+
+
+def sign(g: Array) -> Array:
+    """±1 or 0 by coordinate."""
+    return np.sign(g)
+
+
+def normalized(g: Array) -> Array:
+    """G / ‖g‖₂, with g first divided by its largest coordinate so that no square over- or underflows."""
+    largest = np.max(np.abs(g), axis=1, keepdims=True, initial=0)
+    scaled = np.divide(g, largest, out=np.zeros_like(g), where=largest > 0)
+    length = np.sqrt(np.sum(np.square(scaled, dtype=np.float64), axis=1, keepdims=True))
+    return np.divide(scaled, length, out=np.zeros_like(g), where=length > 0, casting="same_kind")
+
+
+def sparse(g: Array, count: Array, can_rise: Array, can_fall: Array) -> Array:
+    """±1/q on the q = min(count, nonzero) largest coordinates that the box lets move; the first of equals wins."""
+    magnitude = np.where((g > 0) & can_rise | (g < 0) & can_fall, np.abs(g), 0)
+    order = np.argsort(-magnitude, axis=1, kind="stable")
+    rank = np.argsort(order, axis=1)
+    chosen = (rank < count[:, None]) & (magnitude > 0)
+    moving = np.sum(chosen, axis=1, keepdims=True)
+    return np.where(chosen, np.sign(g) / np.maximum(moving, 1).astype(g.dtype), 0).astype(g.dtype)
+
+
+def unit_l1(g: Array) -> Array:
+    """G / ‖g‖₁, as momentum accumulates it, scaled like ``normalized``."""
+    largest = np.max(np.abs(g), axis=1, keepdims=True, initial=0)
+    scaled = np.divide(g, largest, out=np.zeros_like(g), where=largest > 0)
+    length = np.sum(np.abs(scaled), axis=1, keepdims=True, dtype=np.float64)
+    return np.divide(scaled, length, out=np.zeros_like(g), where=length > 0, casting="same_kind")
+
+
+def choose(name: str, g: Array, count: Array, can_rise: Array, can_fall: Array) -> Array:
+    """The named direction along g."""
+    if name == "sparse":
+        return sparse(g, count, can_rise, can_fall)
+    return {"gradient": lambda g: g, "sign": sign, "normalized": normalized}[name](g)

@@ -1,0 +1,42 @@
+"""Forward pass and input gradient: ``z = A σ(W x + b) + c`` and ``∇ₓL = Wᵀ (σ'(h) ⊙ Aᵀ ∂L/∂z)``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from pyfirstorder.backends.reference.activations import ACTIVATIONS
+from pyfirstorder.backends.reference.losses import evaluate
+
+if TYPE_CHECKING:
+    from pyfirstorder.problem import Array, Objective, Weights
+
+
+class Gradient(NamedTuple):
+    """Loss and input gradient of each row; the true gradient is ``scale * direction``."""
+
+    output: Array  # (B, k)
+    loss: Array  # (B,)
+    direction: Array  # (B, d), the gradient for the rescaled residual
+    scale: Array  # (B,)
+
+
+def forward(weights: Weights, x: Array) -> Array:
+    """Logits (B, k)."""
+    h = x @ weights.hidden_weight.T + weights.hidden_bias
+    hidden = ACTIVATIONS[weights.activation].value(h, weights.parameter).astype(x.dtype)
+    return hidden @ weights.output_weight.T + weights.output_bias
+
+
+def input_gradient(weights: Weights, x: Array, objective: Objective) -> Gradient:
+    """Loss and its gradient in x, up to a scale per sample."""
+    activation = ACTIVATIONS[weights.activation]
+    h = x @ weights.hidden_weight.T + weights.hidden_bias
+    hidden = activation.value(h, weights.parameter).astype(x.dtype)
+    output = hidden @ weights.output_weight.T + weights.output_bias
+    loss, residual, scale = evaluate(output, objective)
+    slope = activation.derivative(h, weights.parameter).astype(x.dtype)
+    with np.errstate(invalid="ignore", over="ignore"):
+        direction = (slope * (residual.astype(x.dtype) @ weights.output_weight)) @ weights.hidden_weight
+    return Gradient(output, loss.astype(x.dtype), direction, scale.astype(x.dtype))

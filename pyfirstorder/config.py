@@ -1,0 +1,46 @@
+"""What is installed here: version, backends, instruction sets, machine."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from importlib import metadata
+
+import numpy as np
+
+from pyfirstorder import backends, validate
+
+try:
+    __version__ = metadata.version("pyfirstorder")
+except metadata.PackageNotFoundError:  # imported from a source tree that was never installed
+    __version__ = "0+unknown"
+
+
+def show_config() -> dict[str, str]:
+    """What a bug report needs: versions, backends and why one is missing, instruction sets, processors.
+
+    Returns
+    -------
+    dict of str
+
+    Examples
+    --------
+    >>> import pyfirstorder as fo
+    >>> fo.show_config()["pyfirstorder"] == fo.__version__
+    True
+    """
+    report = {
+        "pyfirstorder": __version__,
+        "python": sys.version.split()[0],
+        "numpy": np.__version__,
+        "machine": f"{platform.system()} {platform.machine()}",
+        "processors of this process": str(validate.threads(None)),
+    }
+    report |= {f"backend {name}": state for name, state in backends.available_backends().items()}
+    if report["backend cpu"] == "available":
+        from pyfirstorder.backends import cpu
+
+        report["instruction sets"] = ", ".join(
+            f"{name} (in use)" if name == cpu.active_isa() else name for name in cpu.supported_isas()
+        )
+    return report

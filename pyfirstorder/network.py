@@ -1,0 +1,284 @@
+"""The two-layer network ``f(x) = A σ(W x + b) + c``: its weights, its file format and the paper's random one."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pyfirstorder.backends.reference.activations import ACTIVATIONS
+from pyfirstorder.problem import Array, Weights
+
+if TYPE_CHECKING:
+    import os
+
+    from numpy.typing import ArrayLike, DTypeLike
+
+_ACTIVATION = re.compile(r"(?P<name>\w+)(\((?P<parameter>[^()]+)\))?")
+_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+def parse_activation(text: str) -> tuple[str, float]:
+    """Name and parameter of ``"relu"``, ``"leaky_relu(0.2)"``, …"""
+    if not isinstance(text, str):
+        raise TypeError(f"activation: expected a name such as 'relu', got {type(text).__name__}")
+    match = _ACTIVATION.fullmatch(text.replace(" ", ""))
+    name = match["name"] if match else text
+    if match is None or name not in ACTIVATIONS:
+        raise ValueError(f"activation: expected one of {', '.join(ACTIVATIONS)}, got {text!r}")
+    default = ACTIVATIONS[name].default_parameter
+    if match["parameter"] is None:
+        return name, 0.0 if default is None else default
+    if default is None:
+        raise ValueError(f"activation: {name} has no parameter, got {text!r}")
+    try:
+        parameter = float(match["parameter"])
+    except ValueError:
+        parameter = math.nan
+    if not math.isfinite(parameter) or (name == "softplus" and parameter <= 0):
+        raise ValueError(f"activation: expected a finite parameter (beta of softplus above 0), got {text!r}")
+    return name, parameter
+
+
+class TwoLayerNetwork:
+    """A two-layer network ``f(x) = A σ(W x + b) + c``.
+
+    Parameters
+    ----------
+    hidden_weight : array (m, d)
+        W, float32 or float64.
+    output_weight : array (k, m) or (m,)
+        A.  With (m,) the network has one output and `pyfirstorder.forward` returns shape (B,) instead of (B, 1).
+    hidden_bias : array (m,), optional
+        b, zero if left out.
+    output_bias : array (k,) or scalar, optional
+        c, zero if left out.
+    activation : str
+        One of relu, leaky_relu, elu, softplus, sigmoid, tanh, erf, gelu, gelu_tanh, silu, quadratic and identity.  A
+        parameter goes in brackets: ``"leaky_relu(0.2)"`` (slope), ``"elu(1.0)"`` (alpha), ``"softplus(10)"`` (beta).
+
+    Raises
+    ------
+    TypeError
+        If an array is not float32 or float64.
+    ValueError
+        If shapes do not fit, a weight is NaN or infinite, or the activation is unknown.
+
+    Notes
+    -----
+    The weights are copied and cannot be changed afterwards: make a new network from new weights.  A computation runs in
+    the floating type of its input ``x``, to which the weights are converted once.
+
+    Examples
+    --------
+    >>> import numpy as np, pyfirstorder as fo
+    >>> net = fo.TwoLayerNetwork(np.eye(3, 2), np.ones((4, 3)), activation="leaky_relu(0.2)")
+    >>> net
+    TwoLayerNetwork(2 -> 3 leaky_relu(0.2) -> 4, float64)
+    """
+
+    def __init__(
+        self,
+        hidden_weight: ArrayLike,
+        output_weight: ArrayLike,
+        hidden_bias: ArrayLike | None = None,
+        output_bias: ArrayLike | None = None,
+        activation: str = "relu",
+    ) -> None:
+        w = _weight("hidden_weight", hidden_weight)
+        a = _weight("output_weight", output_weight)
+        if w.ndim != 2:
+            raise ValueError(f"hidden_weight: expected shape (hidden, features), got {w.shape}")
+        self._scalar_output = a.ndim == 1
+        if a.ndim not in (1, 2) or a.shape[-1] != w.shape[0]:
+            raise ValueError(
+                f"output_weight: expected shape (outputs, {w.shape[0]}) or ({w.shape[0]},) to follow hidden_weight "
+                f"{w.shape}, got {a.shape}"
+            )
+        if min(w.shape) == 0 or a.size == 0:
+            raise ValueError(f"weights: expected no empty dimension, got hidden {w.shape} and output {a.shape}")
+        self._dtype = np.result_type(w, a)
+        self._activation, self._parameter = parse_activation(activation)
+        a = a.reshape(-1, w.shape[0])
+        b = np.zeros(len(w), self._dtype) if hidden_bias is None else _weight("hidden_bias", hidden_bias)
+        c = np.zeros(len(a), self._dtype) if output_bias is None else np.atleast_1d(_weight("output_bias", output_bias))
+        for name, bias, expected in (("hidden_bias", b, len(w)), ("output_bias", c, len(a))):
+            if bias.shape != (expected,):
+                raise ValueError(f"{name}: expected shape ({expected},), got {bias.shape}")
+        self._weights: dict[np.dtype[Any], Weights] = {}
+        self._sources = tuple(_frozen(array, self._dtype) for array in (w, b, a, c))
+
+    @property
+    def in_features(self) -> int:
+        """d, the coordinates of an input."""
+        return int(self._sources[0].shape[1])
+
+    @property
+    def hidden_features(self) -> int:
+        """m, the hidden units."""
+        return int(self._sources[0].shape[0])
+
+    @property
+    def out_features(self) -> int:
+        """k, the outputs."""
+        return int(self._sources[2].shape[0])
+
+    @property
+    def scalar_output(self) -> bool:
+        """Whether outputs have shape (B,): the network was made with an output_weight of shape (m,)."""
+        return self._scalar_output
+
+    @property
+    def hidden_weight(self) -> Array:
+        """W (m, d), read-only."""
+        return self._sources[0]
+
+    @property
+    def hidden_bias(self) -> Array:
+        """B (m,), read-only."""
+        return self._sources[1]
+
+    @property
+    def output_weight(self) -> Array:
+        """A, (k, m) or (m,) as it was given, read-only."""
+        return self._sources[2][0] if self._scalar_output else self._sources[2]
+
+    @property
+    def output_bias(self) -> Array:
+        """C (k,), read-only."""
+        return self._sources[3]
+
+    @property
+    def activation(self) -> str:
+        """The activation, with its parameter where it has one."""
+        has_parameter = ACTIVATIONS[self._activation].default_parameter is not None
+        return f"{self._activation}({self._parameter!r})" if has_parameter else self._activation
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The floating type of the weights."""
+        return self._dtype
+
+    def weights(self, dtype: DTypeLike) -> Weights:
+        """The weights in a floating type, for backends; converted once."""
+        dtype = np.dtype(dtype)
+        if dtype not in self._weights:
+            arrays = [_frozen(array, dtype) for array in self._sources]
+            if not all(np.isfinite(array).all() for array in arrays):
+                raise ValueError(f"network: its {self._dtype} weights overflow {dtype}; use {self._dtype} inputs")
+            self._weights[dtype] = Weights(*arrays, self._activation, self._parameter)
+        return self._weights[dtype]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the network to an .npz file, for `load_network`.
+
+        Raises
+        ------
+        ValueError
+            If the path does not end in .npz.
+        """
+        _require_npz(path)
+        np.savez(
+            path,
+            hidden_weight=self.hidden_weight,
+            hidden_bias=self.hidden_bias,
+            output_weight=self.output_weight,
+            output_bias=self.output_bias,
+            activation=np.array(self.activation),
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"TwoLayerNetwork({self.in_features} -> {self.hidden_features} {self.activation} -> {self.out_features}, "
+            f"{self._dtype})"
+        )
+
+
+def load_network(path: str | os.PathLike[str]) -> TwoLayerNetwork:
+    """Read a network that `TwoLayerNetwork.save` wrote.
+
+    Parameters
+    ----------
+    path : path
+        An .npz file with ``hidden_weight``, ``output_weight``, and optionally ``hidden_bias``, ``output_bias`` and
+        ``activation`` (relu if left out).
+
+    Raises
+    ------
+    ValueError
+        If the file is of another kind, or an array is missing or does not fit.
+    OSError
+        If the file cannot be read.
+    """
+    _require_npz(path)
+    with np.load(path, allow_pickle=False) as file:
+        missing = {"hidden_weight", "output_weight"} - set(file.files)
+        if missing:
+            raise ValueError(f"{path}: no array named {' or '.join(sorted(missing))}; it has {', '.join(file.files)}")
+        return TwoLayerNetwork(
+            file["hidden_weight"],
+            file["output_weight"],
+            file["hidden_bias"] if "hidden_bias" in file else None,
+            file["output_bias"] if "output_bias" in file else None,
+            str(file["activation"]) if "activation" in file else "relu",
+        )
+
+
+def random_network(
+    in_features: int,
+    hidden_features: int,
+    activation: str = "softplus",
+    seed: int = 0,
+    dtype: DTypeLike = np.float32,
+) -> TwoLayerNetwork:
+    """The paper's random network: ``W ~ N(0, 1)``, ``a`` uniform on {-1, +1}, ``A = a / sqrt(m)``, no biases.
+
+    Parameters
+    ----------
+    in_features, hidden_features : int
+        d and m.
+    activation : str
+        See `TwoLayerNetwork`.
+    seed : int
+        Seed of NumPy's default generator, which is not shared with anyone.
+    dtype : float32 or float64
+        Floating type of the weights.
+
+    References
+    ----------
+    Deng, He, Huang, Su, "Towards Understanding the Dynamics of the First-Order Adversaries", arXiv 2010.10650.
+
+    Examples
+    --------
+    >>> import pyfirstorder as fo
+    >>> fo.random_network(784, 1024)
+    TwoLayerNetwork(784 -> 1024 softplus(1.0) -> 1, float32)
+    """
+    generator = np.random.default_rng(seed)
+    w = generator.standard_normal((hidden_features, in_features)).astype(dtype)
+    signs = generator.integers(0, 2, hidden_features) * 2 - 1
+    return TwoLayerNetwork(w, (signs / math.sqrt(hidden_features)).astype(dtype), activation=activation)
+
+
+def _weight(name: str, value: ArrayLike) -> Array:
+    array = np.asarray(value)
+    if array.dtype.newbyteorder("=") not in _FLOATS:
+        raise TypeError(f"{name}: expected float32 or float64, got {array.dtype}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name}: expected finite numbers, got NaN or infinity")
+    return array
+
+
+def _frozen(array: Array, dtype: np.dtype[Any]) -> Array:
+    with np.errstate(over="ignore"):
+        copy = np.array(array, dtype=dtype, order="C")
+    copy.flags.writeable = False
+    return copy
+
+
+def _require_npz(path: str | os.PathLike[str]) -> None:
+    if Path(path).suffix != ".npz":
+        raise ValueError(f"path: expected a file ending in .npz, got {str(path)!r}")

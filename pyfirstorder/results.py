@@ -1,0 +1,188 @@
+"""What the attacks give back."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from pyfirstorder.problem import TRACE_QUANTITIES, Array, Status
+
+if TYPE_CHECKING:
+    from pyfirstorder.problem import AttackArrays
+    from pyfirstorder.validate import Points
+
+
+class ZeroGradientWarning(UserWarning):
+    """Some samples had a gradient of exactly zero, so that the attack could not move them."""
+
+
+class Trace(NamedTuple):
+    """The ascent step by step: float64 arrays (B, steps + 1), column t for iterate t; NaN after an early end.
+
+    ``residual`` is the projected-gradient residual ``‖P(δ + g) - δ‖₂``, zero at a first-order stationary point, and
+    ``cosine`` the cosine of the angle between g and δ (0 where one of them is zero).
+    """
+
+    loss: Array
+    gradient_norm: Array
+    delta_norm: Array
+    cosine: Array
+    residual: Array
+
+
+@dataclass(frozen=True, eq=False)
+class AttackResult:
+    """The end of an attack, one entry per sample.
+
+    Attributes
+    ----------
+    x : array (B, ...)
+        The clean samples, as they were given.
+    x_adv : array (B, ...)
+        The end points: last iterates, or the best ones with ``keep="best"``.
+    loss : array (B,)
+        The ascended loss at x_adv: larger is more adversarial, so it is the negative loss where ``targeted``.
+    output : array (B, k) or (B,)
+        What `forward` returns for x_adv.
+    success : bool array (B,) or None
+        Whether `predict` gives x_adv another class than y (targeted: the class y).  None where the loss has no classes.
+    best_loss : array (B,)
+        The largest loss at any iterate, the start and the end included, of any restart.
+    steps : int array (B,)
+        Gradient steps spent, summed over restarts.
+    first_success : int array (B,) or None
+        Index of the first successful iterate of the restart that was kept, 0 for its start, -1 for none.
+    status : int array (B,)
+        Why the restart that was kept ended: a `Status` per sample.
+    x_best : array (B, ...) or None
+        With ``keep="both"``, the best iterate: a successful one before one that is not, then the larger loss.
+    trace : Trace or None
+        With ``trace=True``, the ascent of the restart that was kept.
+    """
+
+    x: Array
+    x_adv: Array
+    loss: Array
+    output: Array
+    success: Array | None
+    best_loss: Array
+    steps: Array
+    first_success: Array | None
+    status: Array
+    x_best: Array | None
+    trace: Trace | None
+
+    @property
+    def delta(self) -> Array:
+        """``x_adv - x``."""
+        return self.x_adv - self.x
+
+    @property
+    def zero_gradient(self) -> int:
+        """How many samples ended because their gradient was exactly zero."""
+        return int(np.count_nonzero(self.status == Status.ZERO_GRADIENT))
+
+    def __repr__(self) -> str:
+        success = "" if self.success is None else f", {np.count_nonzero(self.success)} successful"
+        mean = float(np.mean(self.loss)) if len(self.loss) else float("nan")
+        return f"AttackResult({len(self.loss)} samples{success}, mean loss {mean:.6g}, {int(self.steps.sum())} steps)"
+
+
+@dataclass(frozen=True, eq=False)
+class RobustnessCurve:
+    """Attacks over increasing radii.
+
+    Attributes
+    ----------
+    eps : float array (E,)
+        The radii.
+    clean_accuracy : float or None
+        Share of samples that are classified correctly without an attack; None where the loss has no classes.
+    robust_accuracy : float array (E,) or None
+        Share of samples that withstood the attack at each radius and at all smaller ones.
+    mean_loss : float array (E,)
+        Mean loss of the end points at each radius.
+    results : tuple of AttackResult
+        The attack at each radius.  Where it failed but a smaller radius had succeeded, the sample carries the end point
+        of that smaller radius, which lies in the larger ball too.
+    """
+
+    eps: Array
+    clean_accuracy: float | None
+    robust_accuracy: Array | None
+    mean_loss: Array
+    results: tuple[AttackResult, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class MinimalRadius:
+    """The smallest radius at which an attack succeeds, per sample.
+
+    Attributes
+    ----------
+    eps : float array (B,)
+        Norm of a successful perturbation, within the tolerance of the largest radius seen to fail; 0 where the clean
+        sample succeeds, infinity where even ``eps_max`` fails.
+    lower : float array (B,)
+        The largest radius at which the attack failed.
+    x_adv : array (B, ...)
+        The successful points; the clean samples where none was found.
+    success : bool array (B,)
+        Where one was found.
+    """
+
+    eps: Array
+    lower: Array
+    x_adv: Array
+    success: Array
+
+
+def attack_result(
+    arrays: AttackArrays, points: Points, x: Array, *, keep: str, has_classes: bool, scalar_output: bool
+) -> AttackResult:
+    """The public result of what a backend returned for one radius; ``x`` is the array of the caller."""
+    status = arrays.status
+    x_adv, x_best = arrays.x_adv, arrays.x_best
+    if points.invalid is not None:
+        _restore_invalid(arrays, points)
+    return AttackResult(
+        x=x,
+        x_adv=x_adv.reshape(points.shape),
+        loss=arrays.loss,
+        output=arrays.output[:, 0] if scalar_output else arrays.output,
+        success=arrays.success if has_classes else None,
+        best_loss=arrays.best_loss,
+        steps=arrays.steps,
+        first_success=arrays.first_success if has_classes else None,
+        status=status,
+        x_best=x_best.reshape(points.shape) if keep == "both" and x_best is not None else None,
+        trace=None if arrays.trace is None else Trace(*(arrays.trace[:, q] for q in range(len(TRACE_QUANTITIES)))),
+    )
+
+
+def _restore_invalid(arrays: AttackArrays, points: Points) -> None:
+    """Give the rows that were not finite back as they came."""
+    bad = points.invalid
+    for x in (arrays.x_adv, arrays.x_best):
+        if x is not None:
+            x[bad] = points.rows[bad]
+    arrays.loss[bad] = arrays.best_loss[bad] = arrays.output[bad] = np.nan
+    arrays.success[bad] = False
+    arrays.steps[bad], arrays.first_success[bad], arrays.status[bad] = 0, -1, Status.INVALID_INPUT
+    if arrays.trace is not None:
+        arrays.trace[bad] = np.nan
+
+
+def warn_of_zero_gradients(status: Array, stacklevel: int) -> None:
+    """One warning with the count, attributed to the caller of the API."""
+    count = int(np.count_nonzero(status == Status.ZERO_GRADIENT))
+    if count:
+        warnings.warn(
+            f"the gradient of {count} of {status.size} attacked points was exactly zero, so they were not moved: "
+            "the network is flat there (dead hidden units?) or its weights underflow",
+            ZeroGradientWarning,
+            stacklevel=stacklevel + 1,
+        )

@@ -1,0 +1,305 @@
+"""Every check of what a caller passes, once, for all backends.
+
+Each function takes an argument as it came and returns it as backends want it, or raises a TypeError (wrong kind) or a
+ValueError (wrong value) that names the argument, what came and what was expected.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+import os
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from pyfirstorder.backends.reference.losses import LOSSES
+from pyfirstorder.network import TwoLayerNetwork
+from pyfirstorder.problem import DIRECTIONS, NORMS, STARTS, Array, Objective
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+_CLASS_LOSSES = ("cross_entropy", "margin", "dlr")
+_SMALLEST_OUTPUTS = {"cross_entropy": 2, "margin": 2, "dlr": 2}
+_NORM_SPELLINGS = {"inf": "linf", "infinity": "linf", "2": "l2", "1": "l1"}
+
+
+class Points(NamedTuple):
+    """Inputs as rows, and how to give results back."""
+
+    rows: Array  # T (B, d), C-contiguous, native
+    shape: tuple[int, ...]  # of the caller's array
+    invalid: Array | None  # bool (B,): rows that are not finite, with on_invalid="mark"
+
+
+def choice(name: str, value: object, allowed: Iterable[str]) -> str:
+    """One of a list of names."""
+    allowed = tuple(allowed)
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: expected one of {', '.join(map(repr, allowed))}, got {_describe(value)}")
+    if value not in allowed:
+        raise ValueError(f"{name}: expected one of {', '.join(map(repr, allowed))}, got {value!r}")
+    return value
+
+
+def flag(name: str, value: object) -> bool:
+    """True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}: expected True or False, got {_describe(value)}")
+    return bool(value)
+
+
+def integer(name: str, value: object, smallest: int, largest: int) -> int:
+    """An integer of a range."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name}: expected an integer, got {_describe(value)}")
+    if not smallest <= int(value) <= largest:
+        raise ValueError(f"{name}: expected an integer from {smallest} to {largest}, got {value}")
+    return int(value)
+
+
+def real(name: str, value: object, smallest: float, largest: float) -> float:
+    """A number of a closed range."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name}: expected a number, got {_describe(value)}")
+    if not smallest <= float(value) <= largest:
+        raise ValueError(f"{name}: expected a number from {smallest:g} to {largest:g}, got {value}")
+    return float(value)
+
+
+def network(value: object) -> TwoLayerNetwork:
+    """A network."""
+    if not isinstance(value, TwoLayerNetwork):
+        raise TypeError(f"net: expected a TwoLayerNetwork, got {_describe(value)}")
+    return value
+
+
+def norm(value: object) -> str:
+    """linf, l2 or l1 from any of their spellings."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (str, numbers.Real)):
+        raise TypeError(f"norm: expected 'linf', 'l2', 'l1', inf, 2 or 1, got {_describe(value)}")
+    text = value.lower() if isinstance(value, str) else f"{float(value):g}"
+    text = _NORM_SPELLINGS.get(text, text)
+    if text not in NORMS:
+        raise ValueError(f"norm: expected 'linf', 'l2', 'l1', inf, 2 or 1, got {value!r}")
+    return text
+
+
+def random_start(value: object) -> str:
+    """Where to start: False, True (the ball), "ball" or "sphere"."""
+    if isinstance(value, (bool, np.bool_)):
+        return "ball" if value else "none"
+    if not isinstance(value, str) or value not in STARTS[1:]:
+        kind = ValueError if isinstance(value, str) else TypeError
+        raise kind(f"random_start: expected False, True, 'ball' or 'sphere', got {_describe(value)}")
+    return value
+
+
+def direction(value: object) -> str:
+    """The name of an ascent direction."""
+    return choice("direction", value, DIRECTIONS)
+
+
+def threads(value: object) -> int:
+    """A thread count; None means every processor that this process may use."""
+    if value is None:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return integer("threads", value, 1, 1024)
+
+
+def floats(name: str, value: object) -> Array:
+    """An array of float32 or float64, C-contiguous and in native byte order."""
+    array = np.asarray(value)
+    dtype = array.dtype.newbyteorder("=")
+    if dtype not in _FLOATS:
+        hint = ""
+        if dtype.kind in "iub":
+            hint = f"; convert images with {name}.astype(np.float32) / 255"
+        elif dtype.kind == "f":
+            hint = f"; convert with {name}.astype(np.float32)"
+        raise TypeError(f"{name}: expected an array of float32 or float64, got {_describe(value)}{hint}")
+    return np.ascontiguousarray(array, dtype=dtype) if array.ndim else array.astype(dtype)
+
+
+def points(name: str, value: object, features: int, mark_invalid: bool = False) -> Points:
+    """Inputs (B, ...) of ``features`` coordinates each."""
+    array = floats(name, value)
+    if array.ndim < 2 or math.prod(array.shape[1:]) != features:
+        hint = f"; one sample needs a batch axis: {name}[None]" if array.size == features and array.ndim else ""
+        raise ValueError(
+            f"{name}: expected shape (batch, ...) with {features} numbers a sample, got {array.shape}{hint}"
+        )
+    rows = array.reshape(len(array), features)
+    if not mark_invalid:
+        return Points(_finite_rows(name, rows), array.shape, None)
+    invalid = ~np.isfinite(rows).all(axis=1)
+    return Points(rows, array.shape, invalid if invalid.any() else None)
+
+
+def _finite_rows(name: str, rows: Array) -> Array:
+    invalid = ~np.isfinite(rows).all(axis=1)
+    if invalid.any():
+        raise ValueError(f"{name}: expected finite numbers, got NaN or infinity first in row {np.argmax(invalid)}")
+    return rows
+
+
+def per_sample(name: str, value: object, samples: int, smallest: float = 0.0) -> Array:
+    """A finite-or-infinite number >= ``smallest`` per sample, from a scalar or an array (B,), as float64."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "iuf":
+        raise TypeError(f"{name}: expected a number or an array of numbers, got {_describe(value)}")
+    if array.shape not in ((), (samples,)):
+        raise ValueError(f"{name}: expected a scalar or shape ({samples},), one per sample, got shape {array.shape}")
+    array = array.astype(np.float64)
+    bad = ~(array >= smallest)
+    if bad.any():
+        where = f" in row {np.argmax(bad)}" if array.ndim else ""
+        raise ValueError(f"{name}: expected numbers of at least {smallest:g}, got {array[bad][0]}{where}")
+    return np.ascontiguousarray(np.broadcast_to(array, samples))
+
+
+def finite_per_sample(name: str, value: object, samples: int) -> Array:
+    """A finite number of at least 0 per sample."""
+    array = per_sample(name, value, samples)
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name}: expected finite numbers, got infinity in row {np.argmax(np.isinf(array))}")
+    return array
+
+
+def increasing(name: str, value: object) -> Array:
+    """A list of increasing numbers of at least 0, as float64."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "iuf":
+        raise TypeError(f"{name}: expected a list of numbers, got {_describe(value)}")
+    array = array.astype(np.float64)
+    if array.ndim != 1 or not len(array) or not (array >= 0).all() or not (np.diff(array) > 0).all():
+        raise ValueError(f"{name}: expected a list of increasing numbers of at least 0, got {_describe(value)}")
+    return array
+
+
+def like(name: str, value: object, points: Points) -> Array:
+    """Rows of the same shape and type as the points."""
+    array = floats(name, value)
+    if array.shape != points.shape or array.dtype != points.rows.dtype:
+        raise ValueError(
+            f"{name}: expected shape {points.shape} and type {points.rows.dtype}, got {array.shape} and {array.dtype}"
+        )
+    return _finite_rows(name, array.reshape(points.rows.shape))
+
+
+def bounds(value: object, points: Points) -> tuple[Array, Array] | None:
+    """Lower and upper bound per coordinate, rounded inwards to the type of the points, which must lie inside."""
+    if value is None:
+        return None
+    rows, sample_shape = points.rows, points.shape[1:]
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise TypeError(f"bounds: expected None or a pair (lower, upper), got {_describe(value)}")
+    sides = []
+    for which, side in zip(("lower", "upper"), value):
+        array = np.asarray(side)
+        if array.dtype.kind not in "iuf":
+            raise TypeError(f"bounds: expected numbers for the {which} bound, got {_describe(side)}")
+        if array.shape not in ((), sample_shape, (rows.shape[1],)):
+            raise ValueError(
+                f"bounds: expected a scalar or an array of shape {sample_shape} for the {which} bound, "
+                f"got shape {array.shape}"
+            )
+        if np.isnan(array).any():
+            raise ValueError(f"bounds: expected numbers, got NaN in the {which} bound")
+        sides.append(np.broadcast_to(array.reshape(-1).astype(np.float64), rows.shape[1]))
+    lower, upper = sides
+    if (lower > upper).any():
+        j = int(np.argmax(lower > upper))
+        raise ValueError(f"bounds: expected lower <= upper, got {lower[j]} > {upper[j]} at coordinate {j}")
+    with np.errstate(over="ignore"):
+        near_lower, near_upper = lower.astype(rows.dtype), upper.astype(rows.dtype)
+    outside = (rows < near_lower) | (rows > near_upper)
+    if outside.any():
+        row, j = np.unravel_index(np.argmax(outside), outside.shape)
+        raise ValueError(
+            f"x: expected values within bounds, got {rows[row, j]} outside [{lower[j]:g}, {upper[j]:g}] "
+            f"first in row {row}, coordinate {j}"
+        )
+    return _inwards(near_lower, lower, np.inf), _inwards(near_upper, upper, -np.inf)
+
+
+def _inwards(rounded: Array, exact: Array, inside: float) -> Array:
+    beyond = rounded < exact if inside > 0 else rounded > exact
+    return np.ascontiguousarray(np.where(beyond, np.nextafter(rounded, rounded.dtype.type(inside)), rounded))
+
+
+def objective(
+    net: TwoLayerNetwork, value: object, samples: int, dtype: np.dtype[Any], loss: object, targeted: bool
+) -> Objective:
+    """The targets y and the loss that they are for."""
+    k = net.out_features
+    array = np.asarray(value)
+    if loss is None:
+        floating = array.dtype.kind == "f"
+        loss = "cross_entropy" if k > 1 else "squared" if floating else "logistic"
+    loss = choice("loss", loss, LOSSES)
+    if loss in _CLASS_LOSSES:
+        smallest = _SMALLEST_OUTPUTS[loss] if not (loss == "dlr" and targeted) else 4
+        if k < smallest:
+            kind = "targeted dlr" if loss == "dlr" and targeted else loss
+            raise ValueError(f"loss: {kind} needs at least {smallest} outputs, got a network with {k}")
+        return Objective(loss, targeted, _labels(array, value, samples, k), None)
+    if loss == "logistic":
+        if k != 1:
+            raise ValueError(f"loss: logistic needs a network with 1 output, got {k}")
+        return Objective(loss, targeted, None, _signs(array, value, samples, dtype))
+    return Objective(loss, targeted, None, _values(net, array, value, samples, dtype))
+
+
+def _labels(array: Array, value: object, samples: int, classes: int) -> Array:
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"y: expected integer class indices, got {_describe(value)}")
+    if array.shape != (samples,):
+        raise ValueError(f"y: expected shape ({samples},), one class index per sample, got {array.shape}")
+    bad = (array < 0) | (array >= classes)
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise ValueError(f"y: expected class indices from 0 to {classes - 1}, got {array[row]} in row {row}")
+    return np.ascontiguousarray(array, dtype=np.int64)
+
+
+def _signs(array: Array, value: object, samples: int, dtype: np.dtype[Any]) -> Array:
+    if array.dtype.kind not in "iuf":
+        raise TypeError(f"y: expected -1 or +1 per sample, got {_describe(value)}")
+    if array.shape not in ((samples,), (samples, 1)):
+        raise ValueError(f"y: expected shape ({samples},), one sign per sample, got {array.shape}")
+    signs = array.reshape(samples, 1)
+    bad = (signs != 1) & (signs != -1)
+    if bad.any():
+        row = int(np.argmax(bad))
+        hint = "; turn classes 0 and 1 into signs with 2 * y - 1" if signs[row, 0] == 0 else ""
+        raise ValueError(f"y: expected -1 or +1, got {signs[row, 0]} in row {row}{hint}")
+    return np.ascontiguousarray(signs, dtype=dtype)
+
+
+def _values(net: TwoLayerNetwork, array: Array, value: object, samples: int, dtype: np.dtype[Any]) -> Array:
+    if array.dtype.kind != "f":
+        raise TypeError(f"y: expected an array of floating-point targets, got {_describe(value)}")
+    k = net.out_features
+    allowed = ((samples, k), (samples,)) if k == 1 else ((samples, k),)
+    if array.shape not in allowed:
+        raise ValueError(f"y: expected shape {' or '.join(map(str, allowed))}, got {array.shape}")
+    with np.errstate(over="ignore"):
+        rows = np.ascontiguousarray(array.reshape(samples, k), dtype=dtype)
+    bad = ~np.isfinite(rows).all(axis=1)
+    if bad.any():
+        raise ValueError(f"y: expected finite numbers of {dtype}, got NaN or infinity first in row {np.argmax(bad)}")
+    return rows
+
+
+def _describe(value: object) -> str:
+    """What came, in a few words."""
+    dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
+    if dtype is not None and shape is not None:
+        return f"an array of {dtype} with shape {tuple(shape)}"
+    if isinstance(value, (list, tuple)):
+        return f"a {type(value).__name__} that NumPy reads as {np.asarray(value).dtype}"
+    text = repr(value)
+    return text if len(text) <= 60 else type(value).__name__
