@@ -221,8 +221,8 @@ def load_network(path: str | os.PathLike[str]) -> TwoLayerNetwork:
         return TwoLayerNetwork(
             file["hidden_weight"],
             file["output_weight"],
-            file["hidden_bias"] if "hidden_bias" in file else None,
-            file["output_bias"] if "output_bias" in file else None,
+            file.get("hidden_bias"),
+            file.get("output_bias"),
             str(file["activation"]) if "activation" in file else "relu",
         )
 

@@ -1,4 +1,4 @@
-"""Random starts from a counter-based generator: Philox4x32-10 (Salmon et al. 2011, "Random numbers: as easy as 1, 2, 3").
+"""Random starts from a counter-based generator: Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers").
 
 A number depends only on (seed, restart, sample index, coordinate), so a start is the same whatever the batch, its
 split, the thread or the backend.  Key: the 64-bit seed.  Counter words: (block, sample low, sample high, restart); one

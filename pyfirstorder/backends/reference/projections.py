@@ -192,7 +192,7 @@ def _l1_norm(delta: Array) -> Array:
 
 
 def _shrink_l2(magnitude: Array, room: Array, radius: Any) -> Array:
-    """min(s |v|, room) with Euclidean norm ``radius``: its square is piecewise linear in s², with breaks at room/|v|."""
+    """min(s |v|, room) of Euclidean norm ``radius``: the square is piecewise linear in s², with breaks at room/|v|."""
     breaks = np.divide(room, magnitude, out=np.full_like(room, np.inf), where=magnitude > 0)
     order = np.argsort(breaks)
     clamped = np.concatenate([[0], np.cumsum(room[order] ** 2)])
