@@ -169,7 +169,7 @@ class TwoLayerNetwork:
             arrays = [_frozen(array, dtype) for array in self._sources]
             if not all(np.isfinite(array).all() for array in arrays):
                 raise ValueError(f"network: its {self._dtype} weights overflow {dtype}; use {self._dtype} inputs")
-            self._weights[dtype] = Weights(*arrays, self._activation, self._parameter)
+            self._weights[dtype] = Weights(*arrays, self._activation, self._parameter, {})
         return self._weights[dtype]
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -48,6 +48,7 @@ class Weights(NamedTuple):
     output_bias: Array  # c (k,)
     activation: str
     parameter: float  # slope, alpha or beta of the activation; ignored by those that have none
+    prepared: dict[str, Any]  # what backends derive from the weights, by backend: filled by them, read by them alone
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,337 @@
+// The Python module pyfirstorder.backends._cpu.
+//
+// Python has validated everything (pyfirstorder/validate.py): arrays come contiguous, native and of the right shape.
+// A binding makes views of what comes in, makes arrays for what goes out, releases the GIL, calls, and returns.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "../cpu/dispatch.hpp"
+#include "../cpu/parallel.hpp"
+#include "names.hpp"
+
+namespace py = pybind11;
+
+namespace pyfirstorder {
+namespace {
+
+template <class T>
+using Array = py::array_t<T, py::array::c_style>;
+
+const Engine& engine_named(const std::string& isa) {
+  for (const Isa* level = isas(); level->engine; ++level)
+    if (isa == level->engine->isa) {
+      if (level->is_supported()) return *level->engine;
+      throw py::value_error("instruction set " + isa + " is not supported by this processor");
+    }
+  throw py::value_error("unknown instruction set " + isa);
+}
+
+std::vector<std::string> isa_names(bool supported_only) {
+  std::vector<std::string> names;
+  for (const Isa* level = isas(); level->engine; ++level)
+    if (!supported_only || level->is_supported()) names.emplace_back(level->engine->isa);
+  return names;
+}
+
+template <class E>
+std::vector<std::string> names_of() {
+  return {std::begin(Names<E>::list), std::end(Names<E>::list)};
+}
+
+template <class E>
+E named_attribute(const py::object& owner, const char* attribute) {
+  return named<E>(owner.attr(attribute).cast<std::string>());
+}
+
+// A view of an optional array; the array itself is kept alive by its owner.
+template <class T>
+const T* optional_data(const py::object& array) {
+  return array.is_none() ? nullptr : array.cast<Array<T>>().data();
+}
+
+template <class T>
+Objective<T> view_objective(const py::object& objective) {
+  return {named_attribute<Loss>(objective, "loss"), objective.attr("targeted").cast<bool>(),
+          optional_data<int64_t>(objective.attr("labels")), optional_data<T>(objective.attr("values")),
+          optional_data<int64_t>(objective.attr("sources"))};
+}
+
+template <class T>
+Ball<T> view_ball(const py::object& ball) {
+  return {named_attribute<Norm>(ball, "norm"), optional_data<double>(ball.attr("eps")),
+          optional_data<T>(ball.attr("lower")), optional_data<T>(ball.attr("upper"))};
+}
+
+AttackOptions view_options(const py::object& options) {
+  AttackOptions view{};
+  view.algorithm = named_attribute<Algorithm>(options, "algorithm");
+  view.steps = options.attr("steps").cast<int64_t>();
+  view.step_size = optional_data<double>(options.attr("step_size"));
+  view.direction = named_attribute<Direction>(options, "direction");
+  view.sparse_count = options.attr("sparse_count").cast<int64_t>();
+  view.momentum = options.attr("momentum").cast<double>();
+  view.random_start = named_attribute<Start>(options, "random_start");
+  view.restarts = options.attr("restarts").cast<int64_t>();
+  view.seed = options.attr("seed").cast<uint64_t>();
+  view.sample_offset = options.attr("sample_offset").cast<int64_t>();
+  view.early_stop = options.attr("early_stop").cast<bool>();
+  view.rho = options.attr("rho").cast<double>();
+  view.retire = options.attr("retire").cast<bool>();
+  return view;
+}
+
+// Weights in the layout of one engine.
+template <class T>
+struct PackedNetwork {
+  const Engine* engine;
+  Network<T> network;
+  AlignedMemory memory;
+};
+
+template <class T>
+std::unique_ptr<PackedNetwork<T>> pack(const std::string& isa, const Array<T>& hidden_weight,
+                                       const Array<T>& hidden_bias, const Array<T>& output_weight,
+                                       const Array<T>& output_bias, const std::string& activation, double parameter) {
+  auto packed = std::make_unique<PackedNetwork<T>>();
+  packed->engine = &engine_named(isa);
+  Network<T>& network = packed->network;
+  network.in_features = hidden_weight.shape(1);
+  network.hidden_features = hidden_weight.shape(0);
+  network.out_features = output_weight.shape(0);
+  network.activation = named<Activation>(activation);
+  network.parameter = parameter;
+  const Weights<T> weights = {hidden_weight.data(), hidden_bias.data(), output_weight.data(), output_bias.data()};
+  const OperationTable<T>& table = table_of<T>(*packed->engine);
+  const py::gil_scoped_release release;
+  packed->memory = allocate_aligned(table.packed_bytes(network));
+  table.pack(weights, packed->memory.get(), network);
+  return packed;
+}
+
+// Looks at signals, so that Ctrl-C ends a long call, and reports progress.
+class PythonSupervisor : public Supervisor {
+ public:
+  explicit PythonSupervisor(py::object on_progress) : on_progress_(std::move(on_progress)) {}
+
+  bool wants_stop(double finished_share) override {
+    const py::gil_scoped_acquire acquire;
+    if (failed_) return true;
+    failed_ = PyErr_CheckSignals() != 0;
+    if (!failed_ && !on_progress_.is_none()) {
+      PyObject* const result = PyObject_CallFunction(on_progress_.ptr(), "d", finished_share);
+      failed_ = result == nullptr;
+      Py_XDECREF(result);
+    }
+    if (failed_) error_ = std::make_unique<py::error_already_set>();
+    return failed_;
+  }
+
+  void raise_if_failed() const {
+    if (error_) throw py::error_already_set(*error_);
+  }
+
+ private:
+  py::object on_progress_;
+  bool failed_ = false;
+  std::unique_ptr<py::error_already_set> error_;
+};
+
+// Below this many floating-point operations, starting a thread costs more than it saves.
+constexpr double kWorkPerThread = 4e6;
+// From this many on (some milliseconds), the calling thread watches for signals instead of working.
+constexpr double kLongWork = 5e8;
+
+template <class T>
+void run(const Operation<T>& operation, const Task<T>& task, double work, int threads, py::object on_progress) {
+  const double useful = work / kWorkPerThread;
+  if (useful < threads) threads = useful < 1 ? 1 : int(useful);
+  const bool is_long = work > kLongWork * threads || !on_progress.is_none();
+  PythonSupervisor supervisor(std::move(on_progress));
+  {
+    const py::gil_scoped_release release;
+    run_operation(operation, task, threads, is_long, supervisor);
+  }
+  supervisor.raise_if_failed();
+}
+
+template <class T>
+double work_of_pass(const Network<T>& network) {
+  return 2.0 * double(network.hidden_features) * double(network.in_features + network.out_features);
+}
+
+template <class T>
+py::array forward(const PackedNetwork<T>& packed, const Array<T>& x, int threads) {
+  Task<T> task{};
+  task.network = &packed.network;
+  task.x = x.data();
+  task.rows = task.samples = x.shape(0);
+  Array<T> output({x.shape(0), py::ssize_t(packed.network.out_features)});
+  task.rows_out = output.mutable_data();
+  run(table_of<T>(*packed.engine).forward, task, double(task.rows) * work_of_pass(packed.network), threads, py::none());
+  return output;
+}
+
+template <class T>
+py::tuple input_gradient(const PackedNetwork<T>& packed, const Array<T>& x, const py::object& objective, int threads) {
+  Task<T> task{};
+  task.network = &packed.network;
+  task.x = x.data();
+  task.rows = task.samples = x.shape(0);
+  task.objective = view_objective<T>(objective);
+  Array<T> loss(x.shape(0)), gradient({x.shape(0), x.shape(1)});
+  Array<T> output({x.shape(0), py::ssize_t(packed.network.out_features)});
+  task.loss_out = loss.mutable_data();
+  task.rows_out = gradient.mutable_data();
+  task.output_out = output.mutable_data();
+  run(table_of<T>(*packed.engine).input_gradient, task, 2.0 * double(task.rows) * work_of_pass(packed.network), threads,
+      py::none());
+  return py::make_tuple(loss, gradient, output);
+}
+
+constexpr double kWorkPerCoordinate = 100;  // of a projection or a random number, in floating-point operations
+
+template <class T>
+py::array project(const std::string& isa, const Array<T>& delta, const Array<T>& x, const py::object& ball,
+                  int threads) {
+  Network<T> shape{};
+  shape.in_features = x.shape(1);
+  Task<T> task{};
+  task.network = &shape;
+  task.x = x.data();
+  task.delta = delta.data();
+  task.rows = task.samples = x.shape(0);
+  task.ball = view_ball<T>(ball);
+  Array<T> moved({x.shape(0), x.shape(1)});
+  task.rows_out = moved.mutable_data();
+  run(table_of<T>(engine_named(isa)).project, task, kWorkPerCoordinate * double(x.size()), threads, py::none());
+  return moved;
+}
+
+template <class T>
+py::array random_start(const std::string& isa, const Array<T>& x, const py::object& ball, bool on_sphere, uint64_t seed,
+                       int64_t restart, int64_t sample_offset) {
+  Network<T> shape{};
+  shape.in_features = x.shape(1);
+  Task<T> task{};
+  task.network = &shape;
+  task.x = x.data();
+  task.rows = task.samples = x.shape(0);
+  task.ball = view_ball<T>(ball);
+  task.options.seed = seed;
+  task.options.restarts = restart;
+  task.options.sample_offset = sample_offset;
+  task.options.random_start = on_sphere ? Start::sphere : Start::ball;
+  Array<T> start({x.shape(0), x.shape(1)});
+  task.rows_out = start.mutable_data();
+  run(table_of<T>(engine_named(isa)).random_start, task, kWorkPerCoordinate * double(x.size()), 1, py::none());
+  return start;
+}
+
+// The arrays of an attack, by the names of pyfirstorder.problem.AttackArrays.
+template <class T>
+struct AttackArrays {
+  AttackArrays(py::ssize_t jobs, py::ssize_t d, py::ssize_t k, py::ssize_t steps, bool keep_best, bool trace)
+      : x_adv({jobs, d}), loss(jobs), output({jobs, k}), success(jobs), best_loss(jobs),
+        x_best(keep_best ? py::object(Array<T>({jobs, d})) : py::none()),
+        x_best_loss(keep_best ? py::object(Array<T>(jobs)) : py::none()),
+        x_best_output(keep_best ? py::object(Array<T>({jobs, k})) : py::none()),
+        x_best_success(keep_best ? py::object(Array<bool>(jobs)) : py::none()), steps(jobs), first_success(jobs),
+        status(jobs),
+        trace(trace ? py::object(Array<double>({jobs, py::ssize_t(kTraceQuantities), steps + 1})) : py::none()) {
+    for (py::ssize_t job = 0; job < jobs; ++job) this->steps.mutable_data()[job] = -1;  // no restart has ended
+  }
+
+  AttackResult<T> view() {
+    AttackResult<T> view{};
+    view.x_adv = x_adv.mutable_data();
+    view.loss = loss.mutable_data();
+    view.output = output.mutable_data();
+    view.success = success.mutable_data();
+    view.best_loss = best_loss.mutable_data();
+    view.x_best = const_cast<T*>(optional_data<T>(x_best));
+    view.x_best_loss = const_cast<T*>(optional_data<T>(x_best_loss));
+    view.x_best_output = const_cast<T*>(optional_data<T>(x_best_output));
+    view.x_best_success = const_cast<bool*>(optional_data<bool>(x_best_success));
+    view.steps = steps.mutable_data();
+    view.first_success = first_success.mutable_data();
+    view.status = status.mutable_data();
+    view.trace = const_cast<double*>(optional_data<double>(trace));
+    return view;
+  }
+
+  py::tuple tuple() const {
+    return py::make_tuple(x_adv, loss, output, success, best_loss, x_best, x_best_loss, x_best_output, x_best_success,
+                          steps, first_success, status, trace);
+  }
+
+  Array<T> x_adv, loss, output;
+  Array<bool> success;
+  Array<T> best_loss;
+  py::object x_best, x_best_loss, x_best_output, x_best_success;
+  Array<int64_t> steps, first_success;
+  Array<int8_t> status;
+  py::object trace;
+};
+
+template <class T>
+py::tuple attack(const PackedNetwork<T>& packed, const Array<T>& x, const py::object& objective, const py::object& ball,
+                 const py::object& options, const py::object& x_init) {
+  const Network<T>& network = packed.network;
+  Task<T> task{};
+  task.network = &network;
+  task.x = x.data();
+  task.x_init = optional_data<T>(x_init);
+  task.samples = x.shape(0);
+  task.jobs = py::array(ball.attr("eps")).shape(0);
+  task.objective = view_objective<T>(objective);
+  task.ball = view_ball<T>(ball);
+  task.options = view_options(options);
+  task.rows = task.jobs * task.options.restarts;
+  AttackArrays<T> arrays(task.jobs, network.in_features, network.out_features, task.options.steps,
+                         options.attr("keep_best").cast<bool>(), options.attr("trace").cast<bool>());
+  task.result = arrays.view();
+  std::vector<int32_t> restarts(task.options.restarts > 1 ? size_t(2 * task.jobs) : 0, -1);
+  if (!restarts.empty()) {
+    task.result.kept_restart = restarts.data();
+    task.result.best_restart = restarts.data() + task.jobs;
+  }
+  const double work = 2.0 * double(task.rows) * double(task.options.steps + 1) * work_of_pass(network);
+  run(table_of<T>(*packed.engine).attack, task, work, options.attr("threads").cast<int>(),
+      options.attr("on_progress"));
+  return arrays.tuple();
+}
+
+template <class T>
+void bind_type(py::module_& module, const char* name) {
+  py::class_<PackedNetwork<T>>(module, name);
+  module.def("pack", &pack<T>, py::arg("isa"), py::arg("hidden_weight").noconvert(), py::arg("hidden_bias").noconvert(),
+             py::arg("output_weight").noconvert(), py::arg("output_bias").noconvert(), py::arg("activation"),
+             py::arg("parameter"));
+  module.def("forward", &forward<T>, py::arg("packed"), py::arg("x").noconvert(), py::arg("threads"));
+  module.def("input_gradient", &input_gradient<T>, py::arg("packed"), py::arg("x").noconvert(), py::arg("objective"),
+             py::arg("threads"));
+  module.def("project", &project<T>, py::arg("isa"), py::arg("delta").noconvert(), py::arg("x").noconvert(),
+             py::arg("ball"), py::arg("threads"));
+  module.def("random_start", &random_start<T>, py::arg("isa"), py::arg("x").noconvert(), py::arg("ball"),
+             py::arg("on_sphere"), py::arg("seed"), py::arg("restart"), py::arg("sample_offset"));
+  module.def("attack", &attack<T>, py::arg("packed"), py::arg("x").noconvert(), py::arg("objective"), py::arg("ball"),
+             py::arg("options"), py::arg("x_init"));
+}
+
+}  // namespace
+}  // namespace pyfirstorder
+
+PYBIND11_MODULE(_cpu, module, py::mod_gil_not_used()) {
+  using namespace pyfirstorder;
+  module.def("compiled_isas", [] { return isa_names(false); });
+  module.def("supported_isas", [] { return isa_names(true); });
+  module.def("activations", names_of<Activation>);
+  module.def("losses", names_of<Loss>);
+  bind_type<float>(module, "PackedNetworkFloat32");
+  bind_type<double>(module, "PackedNetworkFloat64");
+}

@@ -1,0 +1,51 @@
+// What crosses from an engine, compiled for one instruction set, to the rest: a table of plain function pointers.
+#pragma once
+
+#include <stddef.h>
+
+#include "../core/types.hpp"
+
+namespace pyfirstorder {
+
+// An operation on the rows of a task, done by any number of workers that share a counter.
+template <class T>
+struct Operation {
+  size_t (*workspace)(const Task<T>& task);                        // bytes that one worker needs
+  void (*work)(const Task<T>& task, Shared& shared, void* space);  // take rows until there are none
+};
+
+// Raw weights, row-major, and the packed ones made from them.
+template <class T>
+struct Weights {
+  const T* hidden_weight;  // (m, d)
+  const T* hidden_bias;    // (m,)
+  const T* output_weight;  // (k, m)
+  const T* output_bias;    // (k,)
+};
+
+template <class T>
+struct OperationTable {
+  Operation<T> forward, input_gradient, project, random_start, attack;
+  // Bytes of the packed weights; packs them into memory aligned to 64 bytes and points the network at them.
+  size_t (*packed_bytes)(const Network<T>& network);
+  void (*pack)(const Weights<T>& weights, void* memory, Network<T>& network);
+};
+
+struct Engine {
+  const char* isa;
+  OperationTable<float> float32;
+  OperationTable<double> float64;
+};
+
+template <class T>
+inline const OperationTable<T>& table_of(const Engine& engine);
+template <>
+inline const OperationTable<float>& table_of<float>(const Engine& engine) {
+  return engine.float32;
+}
+template <>
+inline const OperationTable<double>& table_of<double>(const Engine& engine) {
+  return engine.float64;
+}
+
+}  // namespace pyfirstorder

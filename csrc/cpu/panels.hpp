@@ -1,0 +1,48 @@
+// Matrices packed for the product kernel.
+//
+// A (depth x columns) matrix is cut into panels of kPanelWidth columns; in a panel the columns of one row lie together,
+// row after row, so that the kernel reads it as one stream.  The last panel is only as wide as the vectors that its
+// columns fill, so padding is less than one vector.
+#pragma once
+
+#include "../core/types.hpp"
+#include "simd.hpp"
+
+PYFIRSTORDER_BEGIN_TARGET
+
+// Register tile: kTileRows samples x kPanelVectors vectors of columns.  Its accumulators, one vector of each operand and
+// a broadcast fill the register file: 16 registers hold 6 x 2, 32 hold 8 x 3.
+#if PYFIRSTORDER_VECTOR_REGISTERS == 32
+constexpr int kTileRows = 8, kPanelVectors = 3;
+#elif PYFIRSTORDER_HAS_FMA
+constexpr int kTileRows = 6, kPanelVectors = 2;
+#else
+constexpr int kTileRows = 4, kPanelVectors = 2;  // the separate product of a multiply and add needs registers, too
+#endif
+
+template <class T>
+constexpr int64_t panel_width() {
+  return kPanelVectors * lanes<T>();
+}
+
+// Numbers that a packed matrix takes.
+template <class T>
+inline int64_t packed_size(int64_t depth, int64_t columns) {
+  return depth * padded<T>(columns);
+}
+
+// Packs element (row, column) = source[row * row_stride + column * column_stride].
+template <class T>
+inline void pack(const T* source, int64_t depth, int64_t columns, int64_t row_stride, int64_t column_stride,
+                 T* panels) {
+  for (int64_t first = 0; first < columns; first += panel_width<T>()) {
+    const int64_t width = padded<T>(columns - first < panel_width<T>() ? columns - first : panel_width<T>());
+    for (int64_t row = 0; row < depth; ++row)
+      for (int64_t j = 0; j < width; ++j) {
+        const int64_t column = first + j;
+        *panels++ = column < columns ? source[row * row_stride + column * column_stride] : T(0);
+      }
+  }
+}
+
+PYFIRSTORDER_END_TARGET

@@ -1,0 +1,275 @@
+// Exact projection of one padded row onto ball ∩ box.
+//
+// The roots are found by Newton's method on the piecewise function (the mathematics is in core/balls.hpp):
+// - ℓ2 with a box: in q = s² the squared norm Σ min(q v², a²) is concave and piecewise linear, so that Newton from the
+//   left, q = ε² / ‖v‖², rises to the root and reaches it in as many steps as pieces are crossed (usually 2 to 5);
+// - ℓ1 without a box: Σ max(|v| - τ, 0) is convex and piecewise linear: Newton from the left again (Michelot, Condat);
+// - ℓ1 with a box: neither, so Newton is safeguarded by bisection.
+#pragma once
+
+#include "row_sums.hpp"
+#include "simd.hpp"
+
+PYFIRSTORDER_BEGIN_TARGET
+
+// The allowed set around one sample; arrays are padded rows.
+template <class T>
+struct RowBall {
+  Norm norm;
+  Radii radius;     // ℓ2 and ℓ1
+  T eps;            // ℓ∞: the largest number of the type within the radius
+  const T* x0;
+  const T* lower;   // the box, null if there is none
+  const T* upper;
+  T* lowest;        // ℓ∞: smallest and largest allowed x; else, with a box, smallest (<= 0) and largest (>= 0) allowed δ
+  T* highest;
+  int64_t features; // padded
+};
+
+template <class T>
+inline RowBall<T> row_ball(const Ball<T>& ball, double eps, const T* lower, const T* upper, int64_t features) {
+  RowBall<T> row{};
+  row.norm = ball.norm;
+  row.eps = below<T>(eps);
+  row.radius = radii<T>(eps, ball.norm, features);
+  row.lower = lower;
+  row.upper = upper;
+  row.features = padded<T>(features);
+  return row;
+}
+
+// The box, stretched to hold x0: a bound that the type cannot hold exactly may lie an ulp inside x0.
+template <class V>
+inline V stretched_lower(V lower, V x0) { return min(lower, x0); }
+template <class V>
+inline V stretched_upper(V upper, V x0) { return max(upper, x0); }
+
+// Fills lowest and highest with the room of δ.
+template <class T>
+inline void find_room(const RowBall<T>& ball) {
+  using V = Vec<T>;
+  for (int64_t j = 0; j < ball.features; j += lanes<T>()) {
+    const V x0 = load(ball.x0 + j);
+    store(ball.lowest + j, add_towards_zero(stretched_lower(load(ball.lower + j), x0), -x0));
+    store(ball.highest + j, add_towards_zero(stretched_upper(load(ball.upper + j), x0), -x0));
+  }
+}
+
+// Fills lowest and highest with the limits of x, for ℓ∞.
+template <class T>
+inline void find_limits(const RowBall<T>& ball) {
+  using V = Vec<T>;
+  const V eps = broadcast<V>(ball.eps < largest_finite<T>() ? ball.eps : largest_finite<T>());
+  for (int64_t j = 0; j < ball.features; j += lanes<T>()) {
+    const V x0 = load(ball.x0 + j);
+    V low = add_towards(x0, -eps), high = add_towards(x0, eps);
+    if (ball.lower) {
+      low = max(low, stretched_lower(load(ball.lower + j), x0));
+      high = min(high, stretched_upper(load(ball.upper + j), x0));
+    }
+    store(ball.lowest + j, low);
+    store(ball.highest + j, high);
+  }
+}
+
+template <class T>
+inline double norm_of(const T* delta, const RowBall<T>& ball) {
+  return ball.norm == Norm::l2 ? l2_norm(delta, ball.features) : sum_magnitudes(delta, ball.features);
+}
+
+// Doubles rounded towards zero to the type of the row.
+template <class T>
+inline void store_towards_zero(T* p, Wide value) {
+  store_narrow(p, value);
+  if constexpr (sizeof(T) == 4) {
+    typename VectorOf<float>::half narrow;
+    memcpy(&narrow, p, sizeof narrow);
+    const Wide back = __builtin_convertvector(narrow, Wide);
+    if (!any(abs(back) > abs(value))) return;
+    for (int i = 0; i < kWideLanes; ++i)
+      if (::fabs(back[i]) > ::fabs(value[i])) p[i] = one_towards_zero(p[i]);
+  }
+}
+
+// δ = factor · δ rounded towards zero.
+template <class T>
+inline void scale_towards_zero(T* delta, int64_t n, double factor) {
+  for (int64_t j = 0; j < n; j += kWideLanes) store_towards_zero(delta + j, broadcast<Wide>(factor) * load_wide(delta + j));
+}
+
+// Room towards the box in the direction of v.
+template <class T>
+inline Wide room_of(const RowBall<T>& ball, int64_t j, Wide v) {
+  return select(v < Wide{}, -load_wide(ball.lowest + j), load_wide(ball.highest + j));
+}
+
+// The s of ℓ2 with a box: root of ‖min(s |v|, a)‖ = radius.  Sums are in units of their largest terms: powers of two.
+template <class T>
+inline double l2_scale(const T* v, const RowBall<T>& ball, double radius) {
+  constexpr int kMostIterations = 100;  // each crosses a breakpoint; guards against rounding alone
+  const double per_radius = power_of_two_scale(radius);
+  double s = radius / l2_norm(v, ball.features);
+  for (int i = 0; i < kMostIterations; ++i) {
+    Wide most{};
+    for (int64_t j = 0; j < ball.features; j += kWideLanes) {
+      const Wide value = load_wide(v + j), magnitude = abs(value);
+      most = max(select(broadcast<Wide>(s) * magnitude < room_of(ball, j, value), magnitude, Wide{}), most);
+    }
+    if (largest(most) == 0) break;  // every coordinate is at the box
+    const double per_free = power_of_two_scale(largest(most));
+    Wide free_sum{}, clamped_sum{};
+    for (int64_t j = 0; j < ball.features; j += kWideLanes) {
+      const Wide value = load_wide(v + j), magnitude = abs(value), room = room_of(ball, j, value);
+      const auto free = broadcast<Wide>(s) * magnitude < room;
+      const Wide scaled = select(free, magnitude * broadcast<Wide>(per_free), Wide{});
+      const Wide clamped = select(free, Wide{}, room * broadcast<Wide>(per_radius));
+      free_sum = fma(scaled, scaled, free_sum);
+      clamped_sum = fma(clamped, clamped, clamped_sum);
+    }
+    const double left = radius * per_radius * (radius * per_radius) - sum(clamped_sum);
+    if (left <= 0) break;
+    const double next = ::sqrt(left / sum(free_sum)) / per_radius * per_free;
+    if (!(next > s)) break;
+    s = next < 1 ? next : 1;
+  }
+  return s;
+}
+
+// The threshold of ℓ1, measured from `top`, the largest |v|, so that huge coordinates do not cancel.
+template <class T>
+inline double l1_threshold(const T* v, const RowBall<T>& ball, double radius, double top) {
+  constexpr int kMostIterations = 200;
+  const Wide offset = broadcast<Wide>(top);
+  double low = -top, high = 0, tau = low;  // the sum falls from above the radius at low to 0 at high
+  for (int i = 0; i < kMostIterations; ++i) {
+    Wide total{}, moving{};
+    for (int64_t j = 0; j < ball.features; j += kWideLanes) {
+      const Wide value = load_wide(v + j);
+      const Wide excess = (abs(value) - offset) - broadcast<Wide>(tau);
+      const Wide room = ball.lower ? room_of(ball, j, value) : broadcast<Wide>(infinity<double>());
+      total = total + max(min(excess, room), Wide{});
+      moving = moving + select((excess > Wide{}) & (excess < room), broadcast<Wide>(1), Wide{});
+    }
+    const double beyond = sum(total) - radius, slope = sum(moving);
+    if (::fabs(beyond) <= 0x1p-48 * radius) break;  // within the distance of target and accepted radius
+    if (beyond > 0) low = tau;
+    else high = tau;
+    double next = slope > 0 ? tau + beyond / slope : high;
+    if (!(next > low && next < high)) {
+      next = low + (high - low) / 2;
+      if (next == low || next == high) {
+        tau = high;
+        break;
+      }
+    }
+    tau = next;
+  }
+  return tau;
+}
+
+template <class T>
+inline void shrink_l2(T* v, const RowBall<T>& ball) {
+  if (!ball.lower) {
+    scale_towards_zero(v, ball.features, ball.radius.target / l2_norm(v, ball.features));
+    return;
+  }
+  const Wide s = broadcast<Wide>(l2_scale(v, ball, ball.radius.target));
+  for (int64_t j = 0; j < ball.features; j += kWideLanes) {
+    const Wide value = load_wide(v + j);
+    store_towards_zero(v + j, copysign(min(s * abs(value), room_of(ball, j, value)), value));
+  }
+}
+
+template <class T>
+inline void shrink_l1(T* v, const RowBall<T>& ball) {
+  const double top = double(largest_magnitude(v, ball.features));
+  const Wide tau = broadcast<Wide>(l1_threshold(v, ball, ball.radius.target, top));
+  for (int64_t j = 0; j < ball.features; j += kWideLanes) {
+    const Wide value = load_wide(v + j);
+    Wide magnitude = max((abs(value) - broadcast<Wide>(top)) - tau, Wide{});
+    if (ball.lower) magnitude = min(magnitude, room_of(ball, j, value));
+    store_towards_zero(v + j, copysign(magnitude, value));
+  }
+}
+
+// v becomes the nearest allowed δ; false if v is not finite.  For ℓ∞, lowest and highest must hold the room of δ.
+template <class T>
+inline bool project_row(T* v, const RowBall<T>& ball, T* clipped) {
+  using V = Vec<T>;
+  if (!all_finite(v, ball.features)) return false;
+  const V eps = broadcast<V>(ball.norm == Norm::linf ? ball.eps : infinity<T>());
+  for (int64_t j = 0; j < ball.features; j += lanes<T>()) {
+    V delta = max(min(load(v + j), eps), -eps);
+    if (ball.lower) delta = max(min(delta, load(ball.highest + j)), load(ball.lowest + j));
+    store(clipped + j, delta);
+  }
+  if (ball.norm == Norm::linf || norm_of(clipped, ball) <= ball.radius.accept) {
+    memcpy(v, clipped, sizeof(T) * ball.features);
+    return true;
+  }
+  if (!(ball.radius.target > 0)) {
+    memset(v, 0, sizeof(T) * ball.features);
+    return true;
+  }
+  if (ball.norm == Norm::l2) shrink_l2(v, ball);
+  else shrink_l1(v, ball);
+  const double reached = norm_of(v, ball);
+  if (reached > ball.radius.accept)  // cancellation beside huge coordinates: fall back inside along the ray
+    scale_towards_zero(v, ball.features, ball.radius.target / reached);
+  return true;
+}
+
+// x = x0 + δ rounded towards x0; a coordinate that used up its room lies on the bound itself.
+template <class T>
+inline void place_row(const T* delta, const RowBall<T>& ball, T* x) {
+  using V = Vec<T>;
+  for (int64_t j = 0; j < ball.features; j += lanes<T>()) {
+    const V x0 = load(ball.x0 + j), d = load(delta + j);
+    V point = add_towards(x0, d);
+    if (ball.lower) {
+      const auto at_upper = (d == load(ball.highest + j)) & (d > V{});
+      const auto at_lower = (d == load(ball.lowest + j)) & (d < V{});
+      point = select(at_upper, stretched_upper(load(ball.upper + j), x0), point);
+      point = select(at_lower, stretched_lower(load(ball.lower + j), x0), point);
+    }
+    store(x + j, point);
+  }
+}
+
+// The point of ball ∩ box nearest to x + step; false if that is not finite.  scratch holds two rows.
+template <class T>
+inline bool advance_row(const T* x, const T* step, const RowBall<T>& ball, T* scratch, T* moved) {
+  if (ball.norm == Norm::linf) {
+    for (int64_t j = 0; j < ball.features; j += lanes<T>())
+      store(moved + j, max(min(load(x + j) + load(step + j), load(ball.highest + j)), load(ball.lowest + j)));
+    return true;
+  }
+  for (int64_t j = 0; j < ball.features; j += lanes<T>())
+    store(scratch + j, (load(x + j) - load(ball.x0 + j)) + load(step + j));
+  if (!project_row(scratch, ball, scratch + ball.features)) return false;
+  place_row(scratch, ball, moved);
+  return true;
+}
+
+// A point given from outside: unchanged where it is allowed, else the nearest that is.  scratch holds three rows.
+template <class T>
+inline void admit_row(const T* point, const RowBall<T>& ball, T* scratch, T* x) {
+  T* const step = scratch + 2 * ball.features;
+  const T* from = ball.x0;
+  bool inside = false;
+  if (ball.norm == Norm::linf) {
+    from = point;
+    memset(step, 0, sizeof(T) * ball.features);
+  } else {
+    for (int64_t j = 0; j < ball.features; j += lanes<T>()) store(step + j, load(point + j) - load(ball.x0 + j));
+    inside = norm_of(step, ball) <= ball.radius.accept;
+    for (int64_t j = 0; inside && ball.lower && j < ball.features; j += lanes<T>()) {
+      const Vec<T> x0 = load(ball.x0 + j), p = load(point + j);
+      inside = !any((p < stretched_lower(load(ball.lower + j), x0)) | (p > stretched_upper(load(ball.upper + j), x0)));
+    }
+  }
+  if (inside) memcpy(x, point, sizeof(T) * ball.features);
+  else advance_row(from, step, ball, scratch, x);
+}
+
+PYFIRSTORDER_END_TARGET
