@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pyfirstorder import backends, validate
-from pyfirstorder.problem import STEEPEST_DIRECTION, Array, AttackArrays, AttackOptions, Ball, Objective
+from pyfirstorder.problem import STEEPEST_DIRECTION, Array, AttackOptions, Ball, Objective
 from pyfirstorder.progress import progress_callback
 from pyfirstorder.results import AttackResult, attack_result, warn_of_zero_gradients
 
@@ -117,13 +117,11 @@ def attack(
             first,
         )
     if keep == "best":
-        arrays = arrays._replace(
-            x_adv=arrays.x_best, loss=arrays.x_best_loss, output=arrays.x_best_output, success=arrays.x_best_success
-        )
+        arrays = arrays.ending_at_best()
     warn_of_zero_gradients(arrays.status, stacklevel=3)
     return [
         attack_result(
-            AttackArrays(*(None if part is None else part[i * samples : (i + 1) * samples] for part in arrays)),
+            arrays.rows(i * samples, (i + 1) * samples),
             points,
             x,
             keep=keep,
@@ -148,6 +146,7 @@ def make_objective(
 
 def _without_invalid(points: Points, box: tuple[Array, Array] | None) -> Array:
     """The rows, with zeros (or the bound next to zero) for those that are not finite."""
+    assert points.invalid is not None
     neutral = np.zeros(points.rows.shape[1], dtype=points.rows.dtype)
     if box is not None:
         neutral = np.clip(neutral, *box)

@@ -166,10 +166,10 @@ class TwoLayerNetwork:
         """The weights in a floating type, for backends; converted once."""
         dtype = np.dtype(dtype)
         if dtype not in self._weights:
-            arrays = [_frozen(array, dtype) for array in self._sources]
-            if not all(np.isfinite(array).all() for array in arrays):
+            w, b, a, c = (_frozen(array, dtype) for array in self._sources)
+            if not all(np.isfinite(array).all() for array in (w, b, a, c)):
                 raise ValueError(f"network: its {self._dtype} weights overflow {dtype}; use {self._dtype} inputs")
-            self._weights[dtype] = Weights(*arrays, self._activation, self._parameter, {})
+            self._weights[dtype] = Weights(w, b, a, c, self._activation, self._parameter, {})
         return self._weights[dtype]
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -116,3 +116,15 @@ class AttackArrays(NamedTuple):
     first_success: Array  # int64 (jobs,), -1 where none
     status: Array  # int8 (jobs,)
     trace: Array | None  # float64 (jobs, len(TRACE_QUANTITIES), steps + 1)
+
+    def rows(self, first: int, end: int) -> AttackArrays:
+        """Views of the given jobs."""
+        return AttackArrays(*(None if part is None else part[first:end] for part in self))  # type: ignore[arg-type]
+
+    def ending_at_best(self) -> AttackArrays:
+        """The same attack with the best iterate, if it was kept, in place of the last."""
+        if self.x_best is None or self.x_best_loss is None or self.x_best_output is None or self.x_best_success is None:
+            return self
+        return self._replace(
+            x_adv=self.x_best, loss=self.x_best_loss, output=self.x_best_output, success=self.x_best_success
+        )

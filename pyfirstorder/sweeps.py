@@ -14,7 +14,7 @@ from pyfirstorder.problem import Status
 from pyfirstorder.results import AttackResult, MinimalRadius, RobustnessCurve
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import ArrayLike
 
@@ -161,7 +161,8 @@ def minimal_eps(
 
 def _arguments(algorithm: str, options: dict[str, Any]) -> dict[str, Any]:
     """The arguments of an attack: its defaults, and what the caller gave instead."""
-    function = {"pgd": api.pgd, "apgd": api.apgd}[validate.choice("algorithm", algorithm, ALGORITHMS)]
+    functions: dict[str, Callable[..., AttackResult]] = {"pgd": api.pgd, "apgd": api.apgd}
+    function = functions[validate.choice("algorithm", algorithm, ALGORITHMS)]
     defaults = {
         name: parameter.default
         for name, parameter in inspect.signature(function).parameters.items()

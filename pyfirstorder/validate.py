@@ -134,7 +134,7 @@ def points(name: str, value: object, features: int, mark_invalid: bool = False) 
     rows = array.reshape(len(array), features)
     if not mark_invalid:
         return Points(_finite_rows(name, rows), array.shape, None)
-    invalid = ~np.isfinite(rows).all(axis=1)
+    invalid = np.logical_not(np.isfinite(rows).all(axis=1))
     return Points(rows, array.shape, invalid if invalid.any() else None)
 
 
@@ -217,7 +217,7 @@ def bounds(value: object, points: Points) -> tuple[Array, Array] | None:
         near_lower, near_upper = lower.astype(rows.dtype), upper.astype(rows.dtype)
     outside = (rows < near_lower) | (rows > near_upper)
     if outside.any():
-        row, j = np.unravel_index(np.argmax(outside), outside.shape)
+        row, j = divmod(int(np.argmax(outside)), outside.shape[1])
         raise ValueError(
             f"x: expected values within bounds, got {rows[row, j]} outside [{lower[j]:g}, {upper[j]:g}] "
             f"first in row {row}, coordinate {j}"

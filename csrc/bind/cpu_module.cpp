@@ -85,6 +85,14 @@ AttackOptions view_options(const py::object& options) {
   return view;
 }
 
+template <class T>
+double count_multiply_adds(const std::string& isa, int64_t count) {
+  const auto operation = table_of<T>(engine_named(isa)).multiply_adds;
+  T sink = 0;
+  const py::gil_scoped_release release;
+  return double(operation(count, &sink));
+}
+
 // Weights in the layout of one engine.
 template <class T>
 struct PackedNetwork {
@@ -332,6 +340,12 @@ PYBIND11_MODULE(_cpu, module, py::mod_gil_not_used()) {
   module.def("supported_isas", [] { return isa_names(true); });
   module.def("activations", names_of<Activation>);
   module.def("losses", names_of<Loss>);
+  module.def(
+      "multiply_adds",
+      [](const std::string& isa, const std::string& dtype, int64_t count) {
+        return dtype == "float32" ? count_multiply_adds<float>(isa, count) : count_multiply_adds<double>(isa, count);
+      },
+      py::arg("isa"), py::arg("dtype"), py::arg("count"));
   bind_type<float>(module, "PackedNetworkFloat32");
   bind_type<double>(module, "PackedNetworkFloat64");
 }

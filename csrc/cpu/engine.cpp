@@ -2,6 +2,7 @@
 #include "engine.hpp"
 
 #include "attack.hpp"
+#include "peak.hpp"
 #include "tile.hpp"
 
 PYFIRSTORDER_BEGIN_TARGET
@@ -229,7 +230,8 @@ constexpr OperationTable<T> operation_table() {
           operation<T, RandomStart<T>>(),
           {attack_workspace<T>, attack_work<T>},
           packed_bytes<T>,
-          pack_network<T>};
+          pack_network<T>,
+          multiply_adds<T>};
 }
 
 #define PYFIRSTORDER_TEXT_OF(name) #name

@@ -29,6 +29,7 @@ struct OperationTable {
   // Bytes of the packed weights; packs them into memory aligned to 64 bytes and points the network at them.
   size_t (*packed_bytes)(const Network<T>& network);
   void (*pack)(const Weights<T>& weights, void* memory, Network<T>& network);
+  int64_t (*multiply_adds)(int64_t count, T* sink);  // see peak.hpp
 };
 
 struct Engine {

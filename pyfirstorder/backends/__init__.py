@@ -6,6 +6,7 @@ ImportError with the line that says what to install.
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -70,6 +71,15 @@ _LOADERS: dict[str, Callable[[], Backend]] = {
     "reference": _load_reference,
 }
 _loaded: dict[str, Backend | ImportError] = {}
+_warned_of: set[str] = set()
+
+
+def _warn_of_slow(chosen: Backend) -> None:
+    """Say once that "auto" had to do without the native engine."""
+    missing = _loaded.get("cpu")
+    if isinstance(missing, ImportError) and chosen.name not in _warned_of:
+        _warned_of.add(chosen.name)
+        warnings.warn(f"using the slower {chosen.name!r} backend: {missing}", stacklevel=4)
 
 
 def _load(name: str) -> Backend | ImportError:
@@ -110,6 +120,7 @@ def get(name: str) -> Backend:
         for candidate in _LOADERS:
             backend = _load(candidate)
             if not isinstance(backend, ImportError):
+                _warn_of_slow(backend)
                 return backend
     if name not in _LOADERS:
         raise ValueError(f"backend: expected 'auto' or one of {', '.join(map(repr, _LOADERS))}, got {name!r}")

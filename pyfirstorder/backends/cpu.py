@@ -6,6 +6,7 @@ processor does not support, is an error.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +15,12 @@ from pyfirstorder.problem import AttackArrays
 if TYPE_CHECKING:
     from pyfirstorder.problem import Array, AttackOptions, Ball, Objective, Weights
 
-try:
-    from pyfirstorder.backends import _cpu
-except ImportError as error:
+if importlib.util.find_spec("pyfirstorder.backends._cpu") is None:
     raise ImportError(
-        f"the native engine is not installed ({error}); install a C++17 compiler (GCC or Clang) and reinstall with "
-        "pip install --force-reinstall --no-binary pyfirstorder pyfirstorder"
-    ) from error
+        "the native engine is not installed, because no C++17 compiler (GCC or Clang) was found when pyfirstorder was "
+        "installed; get one and run: pip install --force-reinstall --no-cache-dir --no-binary pyfirstorder pyfirstorder"
+    )
+from pyfirstorder.backends import _cpu
 
 ISA_VARIABLE = "PYFIRSTORDER_ISA"
 
@@ -62,9 +62,7 @@ class CpuBackend:
     def project(self, delta: Array, x: Array, ball: Ball, threads: int) -> Array:
         return _cpu.project(self.isa, delta, x, ball, threads)
 
-    def random_start(
-        self, x: Array, ball: Ball, on_sphere: bool, seed: int, restart: int, sample_offset: int
-    ) -> Array:
+    def random_start(self, x: Array, ball: Ball, on_sphere: bool, seed: int, restart: int, sample_offset: int) -> Array:
         return _cpu.random_start(self.isa, x, ball, on_sphere, seed, restart, sample_offset)
 
     def attack(

@@ -2,7 +2,7 @@
 
 Iterate t = 0 … T of a job is evaluated (output, loss, gradient) and then either ends or steps:
 
-1. a loss or gradient that is not finite ends it where it is;
+1. a loss, or a gradient that is still needed, that is not finite ends it where it is;
 2. the best iterate is updated: a successful one is preferred to one that is not, then the larger loss;
 3. with early_stop a successful iterate ends it;
 4. after T steps it ends; the last iterate is evaluated like the others;
@@ -56,7 +56,10 @@ def attack(
         if options.on_progress is not None:
             options.on_progress((restart + 1) / options.restarts)
     assert result is not None
-    return AttackArrays(**{name: getattr(result, name) for name in AttackArrays._fields})
+    arrays = AttackArrays(**{name: getattr(result, name) for name in AttackArrays._fields})
+    if options.keep_best:
+        return arrays
+    return arrays._replace(x_best=None, x_best_loss=None, x_best_output=None, x_best_success=None)
 
 
 def take_objective(objective: Objective, rows: Array) -> Objective:
@@ -85,11 +88,10 @@ class _Run:
         self.output, self.last_output = np.zeros((2, jobs, outputs), dtype=x0.dtype)
         self.success = np.zeros(jobs, dtype=bool)
         self.best_loss = np.full(jobs, np.nan, dtype=x0.dtype)
-        self.x_best = self.x_best_loss = self.x_best_output = self.x_best_success = None
-        if options.keep_best:
-            self.x_best, self.x_best_success = start.copy(), np.zeros(jobs, dtype=bool)
-            self.x_best_loss = np.full(jobs, np.nan, dtype=x0.dtype)
-            self.x_best_output = np.full((jobs, outputs), np.nan, dtype=x0.dtype)
+        self.x_best = start.copy()
+        self.x_best_loss = self.best_loss.copy()
+        self.x_best_output = np.full((jobs, outputs), np.nan, dtype=x0.dtype)
+        self.x_best_success = np.zeros(jobs, dtype=bool)
         self.steps = np.zeros(jobs, dtype=np.int64)
         self.first_success = np.full(jobs, -1, dtype=np.int64)
         self.status = np.full(jobs, Status.STEPS_USED_UP, dtype=np.int8)
@@ -104,7 +106,7 @@ class _Run:
             if not len(self.live):
                 break
             gradient = self._evaluate(t)
-            keep = ~(self._end_not_finite(gradient) | self._end_success())
+            keep = ~(self._end_not_finite(gradient, t) | self._end_success())
             if t == self.options.steps:
                 break
             keep &= ~self._end_zero_gradient(gradient, keep, t)
@@ -116,10 +118,9 @@ class _Run:
         better = _is_better(new.success, new.loss, self.success, self.loss)
         for name in ("x_adv", "loss", "output", "success", "first_success", "status", "trace"):
             _copy_rows(getattr(self, name), getattr(new, name), better)
-        if self.x_best is not None:
-            better = _is_better(new.x_best_success, new.x_best_loss, self.x_best_success, self.x_best_loss)
-            for name in ("x_best", "x_best_loss", "x_best_output", "x_best_success"):
-                _copy_rows(getattr(self, name), getattr(new, name), better)
+        better = _is_better(new.x_best_success, new.x_best_loss, self.x_best_success, self.x_best_loss)
+        for name in ("x_best", "x_best_loss", "x_best_output", "x_best_success"):
+            _copy_rows(getattr(self, name), getattr(new, name), better)
         self.best_loss = np.fmax(self.best_loss, new.best_loss)
         self.steps += new.steps
 
@@ -132,11 +133,10 @@ class _Run:
         self.success[rows] = success
         self.first_success[rows[success & (self.first_success[rows] < 0)]] = t
         self.best_loss[rows] = np.fmax(self.best_loss[rows], gradient.loss)
-        if self.x_best is not None:
-            better = _is_better(success, gradient.loss, self.x_best_success[rows], self.x_best_loss[rows])
-            chosen = rows[better]
-            self.x_best[chosen], self.x_best_output[chosen] = self.x_adv[chosen], gradient.output[better]
-            self.x_best_loss[chosen], self.x_best_success[chosen] = gradient.loss[better], success[better]
+        better = _is_better(success, gradient.loss, self.x_best_success[rows], self.x_best_loss[rows])
+        chosen = rows[better]
+        self.x_best[chosen], self.x_best_output[chosen] = self.x_adv[chosen], gradient.output[better]
+        self.x_best_loss[chosen], self.x_best_success[chosen] = gradient.loss[better], success[better]
         if self.trace is not None:
             self.trace[rows, :, t] = self._observe(gradient)
         return gradient
@@ -156,8 +156,10 @@ class _Run:
         residual = np.linalg.norm(ahead.astype(np.float64) - self.x_adv[rows], axis=1)
         return np.stack([gradient.loss, g_norm, delta_norm, cosine, residual], axis=1)
 
-    def _end_not_finite(self, gradient: Gradient) -> Array:
-        finite = np.isfinite(gradient.loss) & np.all(np.isfinite(gradient.direction), axis=1)
+    def _end_not_finite(self, gradient: Gradient, t: int) -> Array:
+        finite = np.isfinite(gradient.loss)
+        if t < self.options.steps:  # the last iterate needs no gradient
+            finite &= np.all(np.isfinite(gradient.direction), axis=1)
         self.status[self.live[~finite]] = Status.NOT_FINITE
         return ~finite
 

@@ -124,7 +124,7 @@ def project(v: Array, x0: Array, ball: Ball) -> Array:
     radius = radii(ball.eps, ball.norm, v.dtype, v.shape[1])
     length = NORMS[ball.norm]
     for row in np.flatnonzero(length(delta) > radius.accept):
-        magnitude = np.abs(v[row]).astype(WIDE[v.dtype])
+        magnitude = np.abs(v[row]).astype(_wide(v.dtype))
         room = np.where(v[row] < 0, -lowest[row], highest[row]).astype(magnitude.dtype)
         moved = SHRINK[ball.norm](magnitude, room, magnitude.dtype.type(radius.target[row]))
         moved = towards_zero(np.copysign(moved, v[row]), v.dtype)
@@ -147,13 +147,15 @@ def place(x0: Array, delta: Array, ball: Ball) -> Array:
 
 
 def advance(x: Array, x0: Array, direction: Array, step_size: Array, ball: Ball) -> Array:
-    """The point of ball ∩ box nearest to ``x + step_size * direction``."""
+    """The point of ball ∩ box nearest to ``x + step_size * direction``; NaN where a step overflows (not for ℓ∞)."""
     with np.errstate(over="ignore"):
         step = step_size.astype(x.dtype)[:, None] * direction
         if ball.norm == "linf":
             lower, upper = linf_limits(x0, ball)
             return np.clip(x + step, lower, upper)
-        return place(x0, project((x - x0) + step, x0, ball), ball)
+        v = (x - x0) + step
+        finite = np.all(np.isfinite(v), axis=1, keepdims=True)
+        return np.where(finite, place(x0, project(np.where(finite, v, 0), x0, ball), ball), np.nan)
 
 
 def movable(x: Array, x0: Array, ball: Ball) -> tuple[Array, Array]:
@@ -170,7 +172,7 @@ def admit(points: Array, x0: Array, ball: Ball) -> Array:
     if ball.norm == "linf":
         lower, upper = linf_limits(x0, ball)
         return np.clip(points, lower, upper)
-    wide = WIDE[x0.dtype]
+    wide = _wide(x0.dtype)
     accept = radii(ball.eps, ball.norm, x0.dtype, x0.shape[1]).accept
     inside = NORMS[ball.norm](points.astype(wide) - x0.astype(wide)) <= accept
     if ball.lower is not None and ball.upper is not None:
@@ -179,16 +181,17 @@ def admit(points: Array, x0: Array, ball: Ball) -> Array:
     return np.where(inside[:, None], points, place(x0, project(points - x0, x0, ball), ball))
 
 
-# Sums of float32 are exact enough in float64; float64 wants the machine's widest type for its extremes.
-WIDE = {np.dtype(np.float32): np.dtype(np.float64), np.dtype(np.float64): np.dtype(np.longdouble)}
+def _wide(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Sums of float32 are exact enough in float64; float64 wants the machine's widest type for its extremes."""
+    return np.dtype(np.float64) if dtype == np.float32 else np.dtype(np.longdouble)
 
 
 def _l2_norm(delta: Array) -> Array:
-    return np.sqrt(np.sum(np.square(delta, dtype=WIDE.get(delta.dtype, delta.dtype)), axis=1))
+    return np.sqrt(np.sum(np.square(delta.astype(_wide(delta.dtype))), axis=1))
 
 
 def _l1_norm(delta: Array) -> Array:
-    return np.sum(np.abs(delta), axis=1, dtype=WIDE.get(delta.dtype, delta.dtype))
+    return np.sum(np.abs(delta.astype(_wide(delta.dtype))), axis=1)
 
 
 def _shrink_l2(magnitude: Array, room: Array, radius: Any) -> Array:
