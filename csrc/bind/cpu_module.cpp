@@ -244,11 +244,17 @@ py::array random_start(const std::string& isa, const Array<T>& x, const py::obje
 template <class T>
 struct AttackArrays {
   AttackArrays(py::ssize_t jobs, py::ssize_t d, py::ssize_t k, py::ssize_t steps, bool keep_best, bool trace)
-      : x_adv({jobs, d}), loss(jobs), output({jobs, k}), success(jobs), best_loss(jobs),
+      : x_adv({jobs, d}),
+        loss(jobs),
+        output({jobs, k}),
+        success(jobs),
+        best_loss(jobs),
         x_best(keep_best ? py::object(Array<T>({jobs, d})) : py::none()),
         x_best_loss(keep_best ? py::object(Array<T>(jobs)) : py::none()),
         x_best_output(keep_best ? py::object(Array<T>({jobs, k})) : py::none()),
-        x_best_success(keep_best ? py::object(Array<bool>(jobs)) : py::none()), steps(jobs), first_success(jobs),
+        x_best_success(keep_best ? py::object(Array<bool>(jobs)) : py::none()),
+        steps(jobs),
+        first_success(jobs),
         status(jobs),
         trace(trace ? py::object(Array<double>({jobs, py::ssize_t(kTraceQuantities), steps + 1})) : py::none()) {
     for (py::ssize_t job = 0; job < jobs; ++job) this->steps.mutable_data()[job] = -1;  // no restart has ended
@@ -309,8 +315,7 @@ py::tuple attack(const PackedNetwork<T>& packed, const Array<T>& x, const py::ob
     task.result.best_restart = restarts.data() + task.jobs;
   }
   const double work = 2.0 * double(task.rows) * double(task.options.steps + 1) * work_of_pass(network);
-  run(table_of<T>(*packed.engine).attack, task, work, options.attr("threads").cast<int>(),
-      options.attr("on_progress"));
+  run(table_of<T>(*packed.engine).attack, task, work, options.attr("threads").cast<int>(), options.attr("on_progress"));
   return arrays.tuple();
 }
 

@@ -8,7 +8,7 @@
 #include "target.hpp"
 #include "types.hpp"
 
-PYFIRSTORDER_BEGIN_TARGET
+namespace pyfirstorder::PYFIRSTORDER_TARGET {
 
 template <class V>
 struct ValueAndSlope {
@@ -127,8 +127,7 @@ struct Silu {
     using T = Element<V>;
     const Sigmoids<V> s = sigmoids(h);
     const V bounded = max(min(h, broadcast<V>(T(1e4))), broadcast<V>(T(-1e4)));
-    return {select(s.sigmoid == V{}, V{}, h * s.sigmoid),
-            s.sigmoid * fma(bounded, s.complement, broadcast<V>(1))};
+    return {select(s.sigmoid == V{}, V{}, h * s.sigmoid), s.sigmoid * fma(bounded, s.complement, broadcast<V>(1))};
   }
 };
 
@@ -146,4 +145,4 @@ struct Identity {
   }
 };
 
-PYFIRSTORDER_END_TARGET
+}  // namespace pyfirstorder::PYFIRSTORDER_TARGET

@@ -12,7 +12,7 @@
 #include "target.hpp"
 #include "types.hpp"
 
-PYFIRSTORDER_BEGIN_TARGET
+namespace pyfirstorder::PYFIRSTORDER_TARGET {
 
 // Norms up to `accept` are inside; what is outside is moved to `target`.
 struct Radii {
@@ -20,8 +20,8 @@ struct Radii {
 };
 
 // The radii below eps that rounding cannot carry past it: float is measured by pairwise sums of floats, whose error
-// grows with the depth of the tree, double by sums in any order.  The target lies a few rounding errors below, so that a
-// projected point is accepted when it comes back.
+// grows with the depth of the tree, double by sums in any order.  The target lies a few rounding errors below, so
+// that a projected point is accepted when it comes back.
 template <class T>
 inline Radii radii(double eps, Norm norm, int64_t features) {
   const double terms = norm == Norm::l1 ? 2 : 1;
@@ -37,8 +37,12 @@ constexpr T largest_finite() {
   return sizeof(T) == 4 ? T(FLT_MAX) : T(DBL_MAX);
 }
 
-inline float one_towards_zero(float value) { return ::nextafterf(value, 0.0f); }
-inline double one_towards_zero(double value) { return ::nextafter(value, 0.0); }
+inline float one_towards_zero(float value) {
+  return ::nextafterf(value, 0.0f);
+}
+inline double one_towards_zero(double value) {
+  return ::nextafter(value, 0.0);
+}
 
 // The largest number of the type that is at most value >= 0.
 template <class T>
@@ -88,4 +92,4 @@ inline V add_towards_zero(V a, V b) {
   return select(beyond, one_smaller(total), total);
 }
 
-PYFIRSTORDER_END_TARGET
+}  // namespace pyfirstorder::PYFIRSTORDER_TARGET

@@ -12,7 +12,7 @@
 #include "target.hpp"
 #include "types.hpp"
 
-PYFIRSTORDER_BEGIN_TARGET
+namespace pyfirstorder::PYFIRSTORDER_TARGET {
 
 template <class T>
 struct LossValue {
@@ -174,4 +174,4 @@ struct Dlr {
   }
 };
 
-PYFIRSTORDER_END_TARGET
+}  // namespace pyfirstorder::PYFIRSTORDER_TARGET

@@ -9,7 +9,7 @@
 
 #include "target.hpp"
 
-PYFIRSTORDER_BEGIN_TARGET
+namespace pyfirstorder::PYFIRSTORDER_TARGET {
 
 struct Words {
   uint64_t first, second;
@@ -34,9 +34,13 @@ inline Words philox(uint64_t seed, uint32_t restart, uint64_t sample, uint32_t b
 }
 
 // The top 53 bits as a number of the open interval (0, 1).
-inline double uniform(uint64_t word) { return (double(word >> 11) + 0.5) * 0x1p-53; }
+inline double uniform(uint64_t word) {
+  return (double(word >> 11) + 0.5) * 0x1p-53;
+}
 
 // +1 or -1 by the lowest bit, which uniform does not use.
-inline double random_sign(uint64_t word) { return 1.0 - 2.0 * double(word & 1); }
+inline double random_sign(uint64_t word) {
+  return 1.0 - 2.0 * double(word & 1);
+}
 
-PYFIRSTORDER_END_TARGET
+}  // namespace pyfirstorder::PYFIRSTORDER_TARGET

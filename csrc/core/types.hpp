@@ -1,7 +1,7 @@
 // What a computation is, as plain structs: shared by every engine and by the bindings, so without any code.
 //
-// Arrays are row-major and contiguous; B samples, d input coordinates, m hidden units, k outputs.  A job is one attack of
-// one sample at one radius, and job j attacks sample j % samples: a sweep of E radii is E * B jobs over B rows.
+// Arrays are row-major and contiguous; B samples, d input coordinates, m hidden units, k outputs.  A job is one attack
+// of one sample at one radius, and job j attacks sample j % samples: a sweep of E radii is E * B jobs over B rows.
 #pragma once
 
 #include <stdint.h>
@@ -90,21 +90,21 @@ struct AttackOptions {
 // Where results go; pointers that are null are not wanted.
 template <class T>
 struct AttackResult {
-  T* x_adv;               // (jobs, d)
-  T* loss;                // (jobs,)
-  T* output;              // (jobs, k)
-  bool* success;          // (jobs,)
-  T* best_loss;           // (jobs,)
-  T* x_best;              // (jobs, d)
-  T* x_best_loss;         // (jobs,)
-  T* x_best_output;       // (jobs, k)
-  bool* x_best_success;   // (jobs,)
-  int64_t* steps;         // (jobs,)
-  int64_t* first_success; // (jobs,)
-  int8_t* status;         // (jobs,)
-  double* trace;          // (jobs, kTraceQuantities, steps + 1)
-  int32_t* kept_restart;  // (jobs,): which restart the row holds, -1 at first; null for a single restart
-  int32_t* best_restart;  // (jobs,): the same of x_best
+  T* x_adv;                // (jobs, d)
+  T* loss;                 // (jobs,)
+  T* output;               // (jobs, k)
+  bool* success;           // (jobs,)
+  T* best_loss;            // (jobs,)
+  T* x_best;               // (jobs, d)
+  T* x_best_loss;          // (jobs,)
+  T* x_best_output;        // (jobs, k)
+  bool* x_best_success;    // (jobs,)
+  int64_t* steps;          // (jobs,)
+  int64_t* first_success;  // (jobs,)
+  int8_t* status;          // (jobs,)
+  double* trace;           // (jobs, kTraceQuantities, steps + 1)
+  int32_t* kept_restart;   // (jobs,): which restart the row holds, -1 at first; null for a single restart
+  int32_t* best_restart;   // (jobs,): the same of x_best
 };
 
 // One call of the engine.  Which fields are used depends on the operation.
@@ -119,20 +119,20 @@ struct Task {
   Ball<T> ball;
   AttackOptions options;
   AttackResult<T> result;
-  T* rows_out;    // forward (B, k); input_gradient, project, random_start (B, d)
-  T* loss_out;    // input_gradient (B,)
-  T* output_out;  // input_gradient (B, k)
-  const T* delta; // project (B, d)
-  int64_t rows;   // units of work: samples, or jobs * restarts
+  T* rows_out;              // forward (B, k); input_gradient, project, random_start (B, d)
+  T* loss_out;              // input_gradient (B,)
+  T* output_out;            // input_gradient (B, k)
+  const T* delta;           // project (B, d)
+  int64_t rows;             // units of work: samples, or jobs * restarts
   int64_t rows_per_worker;  // an even share of them
 };
 
 // What the workers of one call share.
 struct Shared {
-  int64_t next_row;   // first unit of work that nobody has taken
-  int64_t finished;   // units of work that are done
-  int stop;           // set to make the workers return early
-  int* locks;         // spin locks for results that several workers write, or null
+  int64_t next_row;  // first unit of work that nobody has taken
+  int64_t finished;  // units of work that are done
+  int stop;          // set to make the workers return early
+  int* locks;        // spin locks for results that several workers write, or null
 };
 
 constexpr int kLocks = 64;

@@ -7,7 +7,7 @@
 #include "../core/types.hpp"
 #include "simd.hpp"
 
-PYFIRSTORDER_BEGIN_TARGET
+namespace pyfirstorder::PYFIRSTORDER_TARGET {
 
 // Coordinates moved by the sparse direction for a share of them, as in the authors' code.
 inline int64_t sparse_count(double share, int64_t features) {
@@ -86,4 +86,4 @@ struct ApgdState {
   }
 };
 
-PYFIRSTORDER_END_TARGET
+}  // namespace pyfirstorder::PYFIRSTORDER_TARGET

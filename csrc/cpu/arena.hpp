@@ -1,7 +1,7 @@
 // Work space of one worker: pieces cut one after another from a block that the caller allocates.
 //
-// The same code runs twice: without memory, to find the size, and with it.  Pieces begin on cache lines, and the strides
-// of rows avoid multiples of a page, which would map all rows of a tile to the same cache sets.
+// The same code runs twice: without memory, to find the size, and with it.  Pieces begin on cache lines, and the
+// strides of rows avoid multiples of a page, which would map all rows of a tile to the same cache sets.
 #pragma once
 
 #include <stddef.h>
@@ -10,7 +10,7 @@
 #include "product.hpp"
 #include "simd.hpp"
 
-PYFIRSTORDER_BEGIN_TARGET
+namespace pyfirstorder::PYFIRSTORDER_TARGET {
 
 constexpr size_t kCacheLine = 64, kPage = 4096;
 
@@ -39,4 +39,4 @@ class Arena {
   size_t used_ = 0;
 };
 
-PYFIRSTORDER_END_TARGET
+}  // namespace pyfirstorder::PYFIRSTORDER_TARGET

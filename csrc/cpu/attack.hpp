@@ -1,8 +1,8 @@
 // The whole attack on a tile of rows, from first step to last.
 //
 // One worker takes rows (a job and one of its restarts) off a shared counter into the slots of its tile.  All slots are
-// evaluated together; then each ends or steps by itself, and the slot of a row that ended takes the next row.  Rows of a
-// tile may so stand at different steps, and nothing about a row depends on the others.  The rules are those of
+// evaluated together; then each ends or steps by itself, and the slot of a row that ended takes the next row.  Rows of
+// a tile may so stand at different steps, and nothing about a row depends on the others.  The rules are those of
 // pyfirstorder/backends/reference/attack.py, where they are numbered.
 #pragma once
 
@@ -10,11 +10,12 @@
 
 #include "apgd.hpp"
 #include "directions.hpp"
+#include "outcome.hpp"
 #include "projection.hpp"
 #include "random_start.hpp"
 #include "tile.hpp"
 
-PYFIRSTORDER_BEGIN_TARGET
+namespace pyfirstorder::PYFIRSTORDER_TARGET {
 
 // What a slot knows of its row, beside the arrays.
 template <class T>
@@ -29,13 +30,6 @@ struct Slot {
   int32_t restart;
   bool has_best;
 };
-
-// Success first, then the larger loss; a loss that is not a number is worse than any other.
-template <class T>
-inline bool is_better(bool success, T loss, bool than_success, T than_loss) {
-  if (success != than_success) return success;
-  return loss > than_loss || (than_loss != than_loss && loss == loss);
-}
 
 template <class T>
 class AttackWorker {
@@ -105,8 +99,8 @@ class AttackWorker {
 
  private:
   static int64_t tile_rows(const Task<T>& task) {
-    // Few rows, so that the tile stays in the second cache beside a panel (measured: 2 or 3 groups are best); more when
-    // the weights come from memory, so that they are read more rarely.
+    // Few rows, so that the tile stays in the second cache beside a panel (measured: 2 or 3 groups are best); more
+    // when the weights come from memory, so that they are read more rarely.
     constexpr int64_t kGroups = 3, kGroupsForLargeWeights = 8, kLargeWeights = 16 << 20, kMostBytes = 4 << 20;
     const Network<T>& network = *task.network;
     const int64_t size = int64_t(sizeof(T));
@@ -178,9 +172,9 @@ class AttackWorker {
   }
 
   void move_slot(int64_t from, int64_t to) {
-    const Rows<T> all[] = {tile_.x, x0_,   previous_,    lowest_, highest_,     velocity_,
-                           base_,   top_,  top_gradient_, x_best_, best_output_, output_[0], output_[1], tile_.gradient,
-                           tile_.residual};
+    const Rows<T> all[] = {tile_.x,      x0_,        previous_,  lowest_,        highest_,
+                           velocity_,    base_,      top_,       top_gradient_,  x_best_,
+                           best_output_, output_[0], output_[1], tile_.gradient, tile_.residual};
     for (const Rows<T>& rows : all)
       if (rows.data) memcpy(at(rows, to), at(rows, from), sizeof(T) * rows.stride);
     if (trace_) memcpy(trace_of(to), trace_of(from), sizeof(double) * kTraceQuantities * trace_columns_);
@@ -347,7 +341,8 @@ class AttackWorker {
     const Slot<T>& slot = slots_[i];
     const int64_t n = slot.ball.features;
     const T *const x = at(tile_.x, i), *const g = at(tile_.gradient, i);
-    for (int64_t j = 0; j < n; j += kWideLanes) store_narrow(moved_ + j, load_wide(x + j) - load_wide(slot.ball.x0 + j));
+    for (int64_t j = 0; j < n; j += kWideLanes)
+      store_narrow(moved_ + j, load_wide(x + j) - load_wide(slot.ball.x0 + j));
     const double g_norm = l2_norm(g, n), delta_norm = l2_norm(moved_, n);
     const double product = g_norm * delta_norm;
     double* const column = trace_of(i) + slot.t;
@@ -381,66 +376,20 @@ class AttackWorker {
     memcpy(at(output_[parity_], i), at(output_[parity_ ^ 1], i), sizeof(T) * task_.network->out_features);
   }
 
-  // Writes slot i's end to the result; always true.
+  // Hands slot i's end over to the result; always true.
   bool end(int64_t i, Status status, int64_t steps) {
     const Slot<T>& slot = slots_[i];
-    const AttackResult<T>& result = task_.result;
-    const int64_t job = slot.job;
-    const bool alone = task_.options.restarts == 1;
-    if (!alone) lock(job);
-    if (alone || takes_over(result.kept_restart[job], slot.restart, slot.now, result.success[job], result.loss[job]))
-      write_last(i, status);
-    if (result.x_best && (alone || takes_over(result.best_restart[job], slot.restart, slot.best,
-                                              result.x_best_success[job], result.x_best_loss[job])))
-      write_best(i);
-    const T kept = result.best_loss[job];
-    const bool first = result.steps[job] < 0;
-    if (first || kept != kept || slot.best_loss > kept) result.best_loss[job] = slot.best_loss;
-    result.steps[job] = (first ? 0 : result.steps[job]) + steps;
-    if (!alone) unlock(job);
-    __atomic_fetch_add(&shared_.finished, 1, __ATOMIC_RELAXED);
+    Outcome<T> outcome{slot.job, slot.restart, steps, status, slot.now, slot.best, slot.best_loss, slot.first_success};
+    outcome.x = at(tile_.x, i);
+    outcome.output = at(output_[parity_], i);
+    if (x_best_.data) {
+      outcome.x_best = at(x_best_, i);
+      outcome.x_best_output = at(best_output_, i);
+    }
+    if (trace_) outcome.trace = trace_of(i);
+    record_outcome(task_, shared_, outcome);
     return true;
   }
-
-  // Whether this restart is kept instead of the one that the result holds; of equals the earlier one.
-  static bool takes_over(int32_t held, int32_t restart, const LossValue<T>& value, bool success, T loss) {
-    if (held < 0 || is_better(value.success, value.value, success, loss)) return true;
-    return !is_better(success, loss, value.success, value.value) && restart < held;
-  }
-
-  void write_last(int64_t i, Status status) {
-    const Slot<T>& slot = slots_[i];
-    const AttackResult<T>& result = task_.result;
-    const int64_t d = task_.network->in_features, k = task_.network->out_features, job = slot.job;
-    memcpy(result.x_adv + job * d, at(tile_.x, i), sizeof(T) * d);
-    memcpy(result.output + job * k, at(output_[parity_], i), sizeof(T) * k);
-    result.loss[job] = slot.now.value;
-    result.success[job] = slot.now.success;
-    result.first_success[job] = slot.first_success;
-    result.status[job] = int8_t(status);
-    if (trace_)
-      memcpy(result.trace + job * kTraceQuantities * trace_columns_, trace_of(i),
-             sizeof(double) * kTraceQuantities * trace_columns_);
-    if (result.kept_restart) result.kept_restart[job] = slot.restart;
-  }
-
-  void write_best(int64_t i) {
-    const Slot<T>& slot = slots_[i];
-    const AttackResult<T>& result = task_.result;
-    const int64_t d = task_.network->in_features, k = task_.network->out_features, job = slot.job;
-    memcpy(result.x_best + job * d, at(x_best_, i), sizeof(T) * d);
-    memcpy(result.x_best_output + job * k, at(best_output_, i), sizeof(T) * k);
-    result.x_best_loss[job] = slot.best.value;
-    result.x_best_success[job] = slot.best.success;
-    if (result.best_restart) result.best_restart[job] = slot.restart;
-  }
-
-  // Restarts of a job may end on several workers at once.
-  void lock(int64_t job) {
-    while (__atomic_exchange_n(&shared_.locks[job % kLocks], 1, __ATOMIC_ACQUIRE)) {
-    }
-  }
-  void unlock(int64_t job) { __atomic_store_n(&shared_.locks[job % kLocks], 0, __ATOMIC_RELEASE); }
 
   const Task<T>& task_;
   Shared& shared_;
@@ -457,4 +406,4 @@ class AttackWorker {
   bool has_box_ = false, is_apgd_ = false, has_memory_ = false;
 };
 
-PYFIRSTORDER_END_TARGET
+}  // namespace pyfirstorder::PYFIRSTORDER_TARGET

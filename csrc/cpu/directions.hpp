@@ -6,16 +6,16 @@
 #include "row_sums.hpp"
 #include "simd.hpp"
 
-PYFIRSTORDER_BEGIN_TARGET
+namespace pyfirstorder::PYFIRSTORDER_TARGET {
 
 template <class T>
 struct StepRule {
   T step_size;
-  T scale;       // the true gradient is scale * g
-  int64_t count; // coordinates that the sparse direction moves
+  T scale;        // the true gradient is scale * g
+  int64_t count;  // coordinates that the sparse direction moves
   const T* x;
   const T* x0;
-  const T* lower; // the box, or null
+  const T* lower;  // the box, or null
   const T* upper;
   int64_t features;  // padded
 };
@@ -70,7 +70,7 @@ struct SparseStep {
       V magnitude = abs(value);
       if (rule.lower) {
         const V x = load(rule.x + j), x0 = load(rule.x0 + j);
-        const auto can_rise = x < max(load(rule.upper + j), x0), can_fall = x > min(load(rule.lower + j), x0);
+        const auto can_rise = x<max(load(rule.upper + j), x0), can_fall = x> min(load(rule.lower + j), x0);
         magnitude = select((value > V{}) & can_rise, magnitude, select((value < V{}) & can_fall, magnitude, V{}));
       }
       store(step + j, magnitude);
@@ -105,4 +105,4 @@ struct SparseStep {
   }
 };
 
-PYFIRSTORDER_END_TARGET
+}  // namespace pyfirstorder::PYFIRSTORDER_TARGET

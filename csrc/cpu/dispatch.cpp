@@ -22,10 +22,14 @@ extern const Engine engine;
 
 namespace {
 
-bool always() { return true; }
+bool always() {
+  return true;
+}
 
 #if defined(PYFIRSTORDER_X86_LEVELS)
-bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+bool has_avx2() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
 bool has_avx512() {
   return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw");

@@ -5,7 +5,7 @@
 #include "peak.hpp"
 #include "tile.hpp"
 
-PYFIRSTORDER_BEGIN_TARGET
+namespace pyfirstorder::PYFIRSTORDER_TARGET {
 
 namespace {
 
@@ -36,7 +36,9 @@ size_t workspace_of(const Task<T>& task) {
 template <class T>
 struct Forward {
   Forward(const Task<T>& task, Arena& arena)
-      : task(task), size(block_rows(task)), tile(make_tile(arena, *task.network, size)),
+      : task(task),
+        size(block_rows(task)),
+        tile(make_tile(arena, *task.network, size)),
         output(arena.take_rows<T>(size, task.network->out_features)) {}
 
   void load_block(int64_t first, int64_t count) {
@@ -75,9 +77,9 @@ struct InputGradient : Forward<T> {
       forward_tile(*task.network, tile, count, this->output, &shared.stop);
       T scale[kBlockRows];
       for (int64_t i = 0; i < count; ++i) {
-        const LossValue<T> value = loss_of<T>(task.objective.loss)(
-            this->output.data + i * this->output.stride, tile.residual.data + i * tile.residual.stride,
-            target_of(task.objective, first + i, k), k);
+        const LossValue<T> value = loss_of<T>(task.objective.loss)(this->output.data + i * this->output.stride,
+                                                                   tile.residual.data + i * tile.residual.stride,
+                                                                   target_of(task.objective, first + i, k), k);
         task.loss_out[first + i] = value.value;
         scale[i] = value.scale;
       }
@@ -242,4 +244,4 @@ constexpr OperationTable<T> operation_table() {
 extern const Engine engine;
 const Engine engine = {PYFIRSTORDER_TEXT(PYFIRSTORDER_TARGET), operation_table<float>(), operation_table<double>()};
 
-PYFIRSTORDER_END_TARGET
+}  // namespace pyfirstorder::PYFIRSTORDER_TARGET

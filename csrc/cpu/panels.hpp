@@ -8,10 +8,10 @@
 #include "../core/types.hpp"
 #include "simd.hpp"
 
-PYFIRSTORDER_BEGIN_TARGET
+namespace pyfirstorder::PYFIRSTORDER_TARGET {
 
-// Register tile: kTileRows samples x kPanelVectors vectors of columns.  Its accumulators, one vector of each operand and
-// a broadcast fill the register file: 16 registers hold 6 x 2, 32 hold 8 x 3.
+// Register tile: kTileRows samples x kPanelVectors vectors of columns.  Its accumulators, one vector of each operand
+// and a broadcast fill the register file: 16 registers hold 6 x 2, 32 hold 8 x 3.
 #if PYFIRSTORDER_VECTOR_REGISTERS == 32
 constexpr int kTileRows = 8, kPanelVectors = 3;
 #elif PYFIRSTORDER_HAS_FMA
@@ -45,4 +45,4 @@ inline void pack(const T* source, int64_t depth, int64_t columns, int64_t row_st
   }
 }
 
-PYFIRSTORDER_END_TARGET
+}  // namespace pyfirstorder::PYFIRSTORDER_TARGET

@@ -6,10 +6,10 @@
 #include "panels.hpp"
 #include "simd.hpp"
 
-PYFIRSTORDER_BEGIN_TARGET
+namespace pyfirstorder::PYFIRSTORDER_TARGET {
 
-// Runs at least `count` floating-point operations in as many independent chains as the product kernel has, and returns
-// how many they were.  The sum is written out, so that nothing can be left out.
+// Runs at least `count` floating-point operations in as many independent chains as the product kernel has, and
+// returns how many they were.  The sum is written out, so that nothing can be left out.
 template <class T>
 int64_t multiply_adds(int64_t count, T* sink) {
   using V = Vec<T>;
@@ -27,4 +27,4 @@ int64_t multiply_adds(int64_t count, T* sink) {
   return rounds * kOperations;
 }
 
-PYFIRSTORDER_END_TARGET
+}  // namespace pyfirstorder::PYFIRSTORDER_TARGET

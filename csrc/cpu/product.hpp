@@ -1,14 +1,14 @@
 // The product of a tile of rows with a packed matrix: C (rows x columns) = start + X (rows x depth) · matrix.
 //
 // Every element is one chain of fused multiply-adds over the depth in ascending order, beginning at its start value,
-// whatever the shape of the kernel that computes it: so a row's result does not depend on its neighbours.  Few rows take
-// several panels at once, to have enough independent chains to hide the latency of the multiply-add.
+// whatever the shape of the kernel that computes it: so a row's result does not depend on its neighbours.  Few rows
+// take several panels at once, to have enough independent chains to hide the latency of the multiply-add.
 #pragma once
 
 #include "panels.hpp"
 #include "simd.hpp"
 
-PYFIRSTORDER_BEGIN_TARGET
+namespace pyfirstorder::PYFIRSTORDER_TARGET {
 
 template <class T>
 struct Rows {
@@ -19,7 +19,8 @@ struct Rows {
 // The block of a panel's depth that the rows of a tile share while it lies in the nearest cache.
 constexpr int64_t kDepthBlock = 512;
 
-// ROWS rows x COUNT panels of VECTORS vectors, all in registers, over `depth` rows of panels that are `panel_depth` deep.
+// ROWS rows x COUNT panels of VECTORS vectors, all in registers, over `depth` rows of panels that are `panel_depth`
+// deep.
 template <class T, int ROWS, int COUNT, int VECTORS>
 [[gnu::noinline]] void product_kernel(Rows<const T> x, const T* panel, int64_t panel_depth, int64_t depth,
                                       Rows<const T> start, Rows<T> c) {
@@ -49,7 +50,9 @@ template <class T>
 using ProductKernel = void (*)(Rows<const T>, const T*, int64_t, int64_t, Rows<const T>, Rows<T>);
 
 // Panels that a kernel of so many rows takes at once.
-constexpr int panels_at_once(int rows) { return kTileRows / rows; }
+constexpr int panels_at_once(int rows) {
+  return kTileRows / rows;
+}
 
 template <class T, int VECTORS>
 inline ProductKernel<T> one_panel_kernel(int rows) {
@@ -60,9 +63,9 @@ inline ProductKernel<T> one_panel_kernel(int rows) {
     case 2: return product_kernel<T, 2, 1, VECTORS>;
     case 3: return product_kernel<T, 3, 1, VECTORS>;
     case 4: return product_kernel<T, 4, 1, VECTORS>;
-    case 5: return product_kernel<T, 5 <= kMost ? 5 : 1, 1, VECTORS>;
-    case 6: return product_kernel<T, 6 <= kMost ? 6 : 1, 1, VECTORS>;
-    case 7: return product_kernel<T, 7 <= kMost ? 7 : 1, 1, VECTORS>;
+    case 5: return product_kernel < T, 5 <= kMost ? 5 : 1, 1, VECTORS > ;
+    case 6: return product_kernel < T, 6 <= kMost ? 6 : 1, 1, VECTORS > ;
+    case 7: return product_kernel < T, 7 <= kMost ? 7 : 1, 1, VECTORS > ;
     default: return product_kernel<T, kMost, 1, VECTORS>;
   }
 }
@@ -119,4 +122,4 @@ void product(Rows<const T> x, int64_t rows, Panels<T> matrix, const T* start, Ro
   }
 }
 
-PYFIRSTORDER_END_TARGET
+}  // namespace pyfirstorder::PYFIRSTORDER_TARGET

@@ -10,20 +10,20 @@
 #include "row_sums.hpp"
 #include "simd.hpp"
 
-PYFIRSTORDER_BEGIN_TARGET
+namespace pyfirstorder::PYFIRSTORDER_TARGET {
 
 // The allowed set around one sample; arrays are padded rows.
 template <class T>
 struct RowBall {
   Norm norm;
-  Radii radius;     // ℓ2 and ℓ1
-  T eps;            // ℓ∞: the largest number of the type within the radius
+  Radii radius;  // ℓ2 and ℓ1
+  T eps;         // ℓ∞: the largest number of the type within the radius
   const T* x0;
-  const T* lower;   // the box, null if there is none
+  const T* lower;  // the box, null if there is none
   const T* upper;
-  T* lowest;        // ℓ∞: smallest and largest allowed x; else, with a box, smallest (<= 0) and largest (>= 0) allowed δ
+  T* lowest;  // ℓ∞: smallest and largest allowed x; else, with a box, smallest (<= 0) and largest (>= 0) allowed δ
   T* highest;
-  int64_t features; // padded
+  int64_t features;  // padded
 };
 
 template <class T>
@@ -40,9 +40,13 @@ inline RowBall<T> row_ball(const Ball<T>& ball, double eps, const T* lower, cons
 
 // The box, stretched to hold x0: a bound that the type cannot hold exactly may lie an ulp inside x0.
 template <class V>
-inline V stretched_lower(V lower, V x0) { return min(lower, x0); }
+inline V stretched_lower(V lower, V x0) {
+  return min(lower, x0);
+}
 template <class V>
-inline V stretched_upper(V upper, V x0) { return max(upper, x0); }
+inline V stretched_upper(V upper, V x0) {
+  return max(upper, x0);
+}
 
 // Fills lowest and highest with the room of δ.
 template <class T>
@@ -94,7 +98,8 @@ inline void store_towards_zero(T* p, Wide value) {
 // δ = factor · δ rounded towards zero.
 template <class T>
 inline void scale_towards_zero(T* delta, int64_t n, double factor) {
-  for (int64_t j = 0; j < n; j += kWideLanes) store_towards_zero(delta + j, broadcast<Wide>(factor) * load_wide(delta + j));
+  for (int64_t j = 0; j < n; j += kWideLanes)
+    store_towards_zero(delta + j, broadcast<Wide>(factor) * load_wide(delta + j));
 }
 
 // Room towards the box in the direction of v.
@@ -272,4 +277,4 @@ inline void admit_row(const T* point, const RowBall<T>& ball, T* scratch, T* x) 
   else advance_row(from, step, ball, scratch, x);
 }
 
-PYFIRSTORDER_END_TARGET
+}  // namespace pyfirstorder::PYFIRSTORDER_TARGET

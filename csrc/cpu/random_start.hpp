@@ -9,7 +9,7 @@
 #include "../core/philox.hpp"
 #include "projection.hpp"
 
-PYFIRSTORDER_BEGIN_TARGET
+namespace pyfirstorder::PYFIRSTORDER_TARGET {
 
 struct RandomKey {
   uint64_t seed;
@@ -48,11 +48,11 @@ inline void random_start_row(const RowBall<T>& ball, int64_t features, bool on_s
   const uint64_t whole = philox(key.seed, key.restart, key.sample, kSampleBlock).first;
   double pair[2], total = 0, factor = double(ball.eps);
   if (ball.norm != Norm::linf) {
-    for (int64_t j = 0; j < features; j += 2) total += draw_block(ball.norm, key, j / 2, pair, features - j > 1 ? 2 : 1);
+    for (int64_t j = 0; j < features; j += 2)
+      total += draw_block(ball.norm, key, j / 2, pair, features - j > 1 ? 2 : 1);
     if (ball.norm == Norm::l2)
       factor = (on_sphere ? 1.0 : ::pow(uniform(whole), 1.0 / double(features))) / ::sqrt(total) * ball.radius.target;
-    else
-      factor = ball.radius.target / (total + (on_sphere ? 0.0 : -::log(uniform(whole))));
+    else factor = ball.radius.target / (total + (on_sphere ? 0.0 : -::log(uniform(whole))));
   }
   const int64_t face = on_sphere ? int64_t(::floor(uniform(whole) * double(features))) : -1;
   for (int64_t j = features; j < ball.features; ++j) scratch[j] = 0;
@@ -79,4 +79,4 @@ inline void random_start_row(const RowBall<T>& ball, int64_t features, bool on_s
   if (ball.norm != Norm::linf) place_row(scratch, ball, x);
 }
 
-PYFIRSTORDER_END_TARGET
+}  // namespace pyfirstorder::PYFIRSTORDER_TARGET

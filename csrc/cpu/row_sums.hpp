@@ -10,7 +10,7 @@
 // after the words that it is written in
 #include "../core/balls.hpp"
 
-PYFIRSTORDER_BEGIN_TARGET
+namespace pyfirstorder::PYFIRSTORDER_TARGET {
 
 using Wide = Vec<double>;
 constexpr int kWideLanes = kVectorBytes / 8;
@@ -84,4 +84,4 @@ inline double l2_norm(const T* v, int64_t n) {
   return scaled_l2_norm(v, n, scale) / scale;
 }
 
-PYFIRSTORDER_END_TARGET
+}  // namespace pyfirstorder::PYFIRSTORDER_TARGET

