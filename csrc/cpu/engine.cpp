@@ -98,7 +98,7 @@ template <class T>
 struct BallRows {
   BallRows(const Task<T>& task, Arena& arena) : task(task), d(task.network->in_features) {
     T** const rows[] = {&x0, &point, &lowest, &highest, &lower, &upper, &scratch};
-    for (T** row : rows) *row = arena.take<T>(padded<T>(d));
+    for (T** row : rows) *row = arena.take<T>((row == &scratch ? 2 : 1) * padded<T>(d));
   }
 
   void load_box() {

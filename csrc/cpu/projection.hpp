@@ -12,6 +12,9 @@
 
 namespace pyfirstorder::PYFIRSTORDER_TARGET {
 
+// Doubles below this radius are projected at a larger scale: their shares would be denormal.
+constexpr double kDenormalRadius = 0x1p-900, kDenormalScale = 0x1p600;
+
 // The allowed set around one sample; arrays are padded rows.
 template <class T>
 struct RowBall {
@@ -24,6 +27,8 @@ struct RowBall {
   T* lowest;  // ℓ∞: smallest and largest allowed x; else, with a box, smallest (<= 0) and largest (>= 0) allowed δ
   T* highest;
   int64_t features;  // padded
+  int64_t true_features;
+  double given_radius;
 };
 
 template <class T>
@@ -35,6 +40,8 @@ inline RowBall<T> row_ball(const Ball<T>& ball, double eps, const T* lower, cons
   row.lower = lower;
   row.upper = upper;
   row.features = padded<T>(features);
+  row.true_features = features;
+  row.given_radius = eps;
   return row;
 }
 
@@ -140,12 +147,18 @@ inline double l2_scale(const T* v, const RowBall<T>& ball, double radius) {
   return s;
 }
 
-// The threshold of ℓ1, measured from `top`, the largest |v|, so that huge coordinates do not cancel.
+// The threshold of ℓ1 as an offset plus a remainder: coordinates are compared with it as (|v| - offset) - remainder,
+// exactly, where the offset is a coordinate near the threshold, however large.
+struct Threshold {
+  double offset, remainder;
+};
+
+// Newton from `remainder`, between the thresholds 0 and `top`, the largest |v|.
 template <class T>
-inline double l1_threshold(const T* v, const RowBall<T>& ball, double radius, double top) {
-  constexpr int kMostIterations = 200;
-  const Wide offset = broadcast<Wide>(top);
-  double low = -top, high = 0, tau = low;  // the sum falls from above the radius at low to 0 at high
+inline double l1_remainder(const T* v, const RowBall<T>& ball, double radius, double top, Threshold start) {
+  constexpr int kMostIterations = 4000;  // bisection over all exponents; Newton needs 3 to 10
+  const Wide offset = broadcast<Wide>(start.offset);
+  double low = -start.offset, high = top - start.offset, tau = start.remainder;
   for (int i = 0; i < kMostIterations; ++i) {
     Wide total{}, moving{};
     for (int64_t j = 0; j < ball.features; j += kWideLanes) {
@@ -159,17 +172,40 @@ inline double l1_threshold(const T* v, const RowBall<T>& ball, double radius, do
     if (::fabs(beyond) <= 0x1p-48 * radius) break;  // within the distance of target and accepted radius
     if (beyond > 0) low = tau;
     else high = tau;
-    double next = slope > 0 ? tau + beyond / slope : high;
+    double next = slope > 0 ? tau + beyond / slope : infinity<double>();
+    if (next == tau) break;
     if (!(next > low && next < high)) {
       next = low + (high - low) / 2;
-      if (next == low || next == high) {
-        tau = high;
-        break;
-      }
+      if (next == low || next == high) return high;
     }
     tau = next;
   }
   return tau;
+}
+
+template <class T>
+inline Threshold l1_threshold(const T* v, const RowBall<T>& ball, double radius) {
+  constexpr int kMostOffsets = 4;
+  const double top = double(largest_magnitude(v, ball.features));
+  Threshold threshold{top, -top};
+  threshold.remainder = l1_remainder(v, ball, radius, top, threshold);
+  // Without a box the largest coordinate is within the radius of the threshold.  With one it need not be, and then the
+  // nearest coordinate takes its place.
+  for (int i = 1; i < kMostOffsets && ::fabs(threshold.remainder) > 4 * radius; ++i) {
+    double nearest = top, distance = infinity<double>();
+    for (int64_t j = 0; j < ball.features; ++j) {
+      const double magnitude = ::fabs(double(v[j]));
+      const double apart = ::fabs((magnitude - threshold.offset) - threshold.remainder);
+      if (apart < distance) {
+        distance = apart;
+        nearest = magnitude;
+      }
+    }
+    if (nearest == threshold.offset) break;
+    threshold = {nearest, 0.0};
+    threshold.remainder = l1_remainder(v, ball, radius, top, threshold);
+  }
+  return threshold;
 }
 
 template <class T>
@@ -187,40 +223,78 @@ inline void shrink_l2(T* v, const RowBall<T>& ball) {
 
 template <class T>
 inline void shrink_l1(T* v, const RowBall<T>& ball) {
-  const double top = double(largest_magnitude(v, ball.features));
-  const Wide tau = broadcast<Wide>(l1_threshold(v, ball, ball.radius.target, top));
+  const Threshold threshold = l1_threshold(v, ball, ball.radius.target);
+  const Wide offset = broadcast<Wide>(threshold.offset), tau = broadcast<Wide>(threshold.remainder);
   for (int64_t j = 0; j < ball.features; j += kWideLanes) {
     const Wide value = load_wide(v + j);
-    Wide magnitude = max((abs(value) - broadcast<Wide>(top)) - tau, Wide{});
+    Wide magnitude = max((abs(value) - offset) - tau, Wide{});
     if (ball.lower) magnitude = min(magnitude, room_of(ball, j, value));
     store_towards_zero(v + j, copysign(magnitude, value));
   }
 }
 
-// v becomes the nearest allowed δ; false if v is not finite.  For ℓ∞, lowest and highest must hold the room of δ.
+// Moves v, which is outside, to the nearest allowed δ.
 template <class T>
-inline bool project_row(T* v, const RowBall<T>& ball, T* clipped) {
+inline void shrink_row(T* v, const RowBall<T>& ball) {
+  if (ball.norm == Norm::l2) shrink_l2(v, ball);
+  else shrink_l1(v, ball);
+  const double reached = norm_of(v, ball);
+  if (reached > ball.radius.accept)  // cancellation beside huge coordinates: fall back inside along the ray
+    scale_towards_zero(v, ball.features, ball.radius.target / reached);
+}
+
+// The same for a radius among the denormal doubles, whose products have few bits: the problem is scaled by a power of
+// two, which is exact, and the result comes back rounded towards zero.
+inline void shrink_denormal_row(double* v, const RowBall<double>& ball, double* scratch) {
+  const int64_t n = ball.features;
+  const Wide bound = broadcast<Wide>(0x1p1000);
+  const auto scaled = [&](const double* from, double* to) {
+    for (int64_t j = 0; j < n; j += kWideLanes)
+      store(to + j, max(min(load(from + j) * broadcast<Wide>(kDenormalScale), bound), -bound));
+  };
+  RowBall<double> large = ball;
+  large.radius = radii<double>(ball.given_radius * kDenormalScale, ball.norm, ball.true_features);
+  if (ball.lower) {
+    large.lowest = scratch;
+    large.highest = scratch + n;
+    scaled(ball.lowest, large.lowest);
+    scaled(ball.highest, large.highest);
+  }
+  scaled(v, v);
+  shrink_row(v, large);
+  for (int64_t j = 0; j < n; ++j) {
+    const double back = v[j] / kDenormalScale;
+    v[j] = ::fabs(back * kDenormalScale) > ::fabs(v[j]) ? one_towards_zero(back) : back;
+  }
+}
+
+// v becomes the nearest allowed δ; false if v is not finite.  For ℓ∞ too, lowest and highest must hold the room of δ.
+// scratch holds two rows.
+template <class T>
+inline bool project_row(T* v, const RowBall<T>& ball, T* scratch) {
   using V = Vec<T>;
   if (!all_finite(v, ball.features)) return false;
   const V eps = broadcast<V>(ball.norm == Norm::linf ? ball.eps : infinity<T>());
   for (int64_t j = 0; j < ball.features; j += lanes<T>()) {
     V delta = max(min(load(v + j), eps), -eps);
     if (ball.lower) delta = max(min(delta, load(ball.highest + j)), load(ball.lowest + j));
-    store(clipped + j, delta);
+    store(scratch + j, delta);
   }
-  if (ball.norm == Norm::linf || norm_of(clipped, ball) <= ball.radius.accept) {
-    memcpy(v, clipped, sizeof(T) * ball.features);
+  if (ball.norm == Norm::linf || norm_of(scratch, ball) <= ball.radius.accept) {
+    memcpy(v, scratch, sizeof(T) * ball.features);
     return true;
   }
   if (!(ball.radius.target > 0)) {
     memset(v, 0, sizeof(T) * ball.features);
     return true;
   }
-  if (ball.norm == Norm::l2) shrink_l2(v, ball);
-  else shrink_l1(v, ball);
-  const double reached = norm_of(v, ball);
-  if (reached > ball.radius.accept)  // cancellation beside huge coordinates: fall back inside along the ray
-    scale_towards_zero(v, ball.features, ball.radius.target / reached);
+  if constexpr (sizeof(T) == 8) {
+    if (ball.radius.target < kDenormalRadius) {
+      shrink_denormal_row(v, ball, scratch);
+      return true;
+    }
+  }
+  shrink_row(v, ball);
   return true;
 }
 
@@ -241,7 +315,7 @@ inline void place_row(const T* delta, const RowBall<T>& ball, T* x) {
   }
 }
 
-// The point of ball ∩ box nearest to x + step; false if that is not finite.  scratch holds two rows.
+// The point of ball ∩ box nearest to x + step; false if that is not finite.  scratch holds three rows.
 template <class T>
 inline bool advance_row(const T* x, const T* step, const RowBall<T>& ball, T* scratch, T* moved) {
   if (ball.norm == Norm::linf) {
@@ -256,10 +330,10 @@ inline bool advance_row(const T* x, const T* step, const RowBall<T>& ball, T* sc
   return true;
 }
 
-// A point given from outside: unchanged where it is allowed, else the nearest that is.  scratch holds three rows.
+// A point given from outside: unchanged where it is allowed, else the nearest that is.  scratch holds four rows.
 template <class T>
 inline void admit_row(const T* point, const RowBall<T>& ball, T* scratch, T* x) {
-  T* const step = scratch + 2 * ball.features;
+  T* const step = scratch + 3 * ball.features;
   const T* from = ball.x0;
   bool inside = false;
   if (ball.norm == Norm::linf) {

@@ -41,18 +41,28 @@ inline double draw_block(Norm norm, const RandomKey& key, int64_t block, double 
   return total;
 }
 
+// value / scale rounded towards zero; the scale is a power of two.
+template <class T>
+inline T scaled_towards_zero(double value, double scale) {
+  const T rounded = T(value / scale);
+  return ::fabs(double(rounded) * scale) > ::fabs(value) ? one_towards_zero(rounded) : rounded;
+}
+
 // x becomes the start.  scratch holds a row.  Two passes over the same counter-based numbers: one for the norm.
 template <class T>
 inline void random_start_row(const RowBall<T>& ball, int64_t features, bool on_sphere, const RandomKey& key, T* scratch,
                              T* x) {
   const uint64_t whole = philox(key.seed, key.restart, key.sample, kSampleBlock).first;
+  // products of a denormal radius have few bits: they are taken at a larger scale
+  const double scale = ball.norm != Norm::linf && ball.given_radius < kDenormalRadius ? kDenormalScale : 1.0;
+  const double radius = radii<T>(ball.given_radius * scale, ball.norm, features).target;
   double pair[2], total = 0, factor = double(ball.eps);
   if (ball.norm != Norm::linf) {
     for (int64_t j = 0; j < features; j += 2)
       total += draw_block(ball.norm, key, j / 2, pair, features - j > 1 ? 2 : 1);
     if (ball.norm == Norm::l2)
-      factor = (on_sphere ? 1.0 : ::pow(uniform(whole), 1.0 / double(features))) / ::sqrt(total) * ball.radius.target;
-    else factor = ball.radius.target / (total + (on_sphere ? 0.0 : -::log(uniform(whole))));
+      factor = (on_sphere ? 1.0 : ::pow(uniform(whole), 1.0 / double(features))) / ::sqrt(total) * radius;
+    else factor = radius / (total + (on_sphere ? 0.0 : -::log(uniform(whole))));
   }
   const int64_t face = on_sphere ? int64_t(::floor(uniform(whole) * double(features))) : -1;
   for (int64_t j = features; j < ball.features; ++j) scratch[j] = 0;
@@ -64,10 +74,7 @@ inline void random_start_row(const RowBall<T>& ball, int64_t features, bool on_s
         if (j + i == face) pair[i] = random_sign(whole);
         x[j + i] = T(double(ball.x0[j + i]) + pair[i] * factor);
       } else {
-        const double value = pair[i] * factor;
-        T rounded = T(value);
-        if (::fabs(double(rounded)) > ::fabs(value)) rounded = one_towards_zero(rounded);
-        scratch[j + i] = rounded;
+        scratch[j + i] = scaled_towards_zero<T>(pair[i] * factor, scale);
       }
     }
   }

@@ -1,0 +1,483 @@
+"""The command line: `info`, `train` and `attack`.
+
+An attack goes block by block over the samples, all radii of a block in one batch, so that memory holds one block
+whatever the size of the data; each block says where it begins, so that the blocks give what one call would give.
+Whatever a command writes appears under its name only when it is complete.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import warnings
+from contextlib import ExitStack
+from functools import wraps
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+
+import pyfirstorder as fo
+from pyfirstorder import datasets, training, validate
+
+_MISSING: ImportError | None = None
+try:
+    import typer
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.table import Table
+
+    Data = Annotated[str, typer.Argument(help="mnist, digits, a .npz file with x and y, or a .npy file with x.")]
+    Labels = Annotated[Path | None, typer.Option(help="The .npy file with y, for x in a .npy file.")]
+    Norm = Annotated[str, typer.Option(help="linf, l2 or l1.")]
+    Bounds = Annotated[
+        str | None, typer.Option(help="LOWER,UPPER of every number, or none. Default 0,1 for images, else none.")
+    ]
+    Seed = Annotated[int, typer.Option(help="Of everything random: the held-out part among it.")]
+    Threads = Annotated[int | None, typer.Option(help="Worker threads; all processors if left out.")]
+    Backend = Annotated[str, typer.Option(help="auto, or a backend that info lists.")]
+except ImportError as error:  # said by main, so that this module can be imported without them
+    _MISSING = error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyfirstorder.datasets import Dataset
+    from pyfirstorder.network import TwoLayerNetwork
+    from pyfirstorder.plots import Examples
+    from pyfirstorder.problem import Array
+    from pyfirstorder.results import AttackResult, RobustnessCurve
+
+    Store = Callable[[int, int, Array], None]
+
+MOST_ROWS = 4096  # of a block: enough that the ends of blocks, where threads wait for each other, do not count
+BLOCK_BYTES = 2**26  # adversarial examples of a block, all radii together, unless a row alone is larger
+EXAMPLES_SHOWN = 8
+RESULTS_FILE = "adversarial.npz"
+
+
+def main() -> None:
+    """Run the command line."""
+    if _MISSING is not None or find_spec("matplotlib") is None:
+        print('the command line needs typer, rich and matplotlib: pip install "pyfirstorder[cli]"', file=sys.stderr)
+        raise SystemExit(1)
+    make_app()()
+
+
+def make_app() -> typer.Typer:
+    """The commands."""
+    app = typer.Typer(
+        help="First-order adversaries of two-layer networks.", no_args_is_help=True, pretty_exceptions_enable=False
+    )
+    for command in (info, train, attack):
+        app.command()(_errors_in_a_line(command))
+    return app
+
+
+def _errors_in_a_line(command: Callable[..., None]) -> Callable[..., None]:
+    """The command, with what the library refuses shown without a traceback, as exit code 2."""
+
+    @wraps(command)
+    def run(*arguments: Any, **options: Any) -> None:
+        try:
+            command(*arguments, **options)
+        except (TypeError, ValueError, ImportError, OSError) as error:
+            line = f"error: {' '.join(str(error).split())}"
+            Console(stderr=True).print(line, style="red", markup=False, highlight=False, soft_wrap=True)
+            raise typer.Exit(2) from None
+
+    return run
+
+
+def info() -> None:
+    """What is installed here: versions, backends and why one is missing, instruction sets, processors."""
+    table = Table(show_header=False)
+    for name, value in fo.show_config().items():
+        table.add_row(name, value)
+    Console().print(table)
+
+
+def train(
+    data: Data,
+    labels: Labels = None,
+    hidden: Annotated[int, typer.Option(help="Hidden units.")] = 512,
+    activation: Annotated[str, typer.Option(help="Such as relu, gelu or 'softplus(10)'.")] = "relu",
+    loss: Annotated[str, typer.Option(help="cross_entropy or squared.")] = "cross_entropy",
+    optimizer: Annotated[str, typer.Option(help="adam or sgd.")] = "adam",
+    epochs: Annotated[int, typer.Option(help="Passes over the training part.")] = 15,
+    batch_size: int = 128,
+    learning_rate: float = 1e-3,
+    momentum: Annotated[float, typer.Option(help="Of sgd.")] = 0.0,
+    weight_decay: float = 0.0,
+    held_out: Annotated[float, typer.Option(help="Share of the samples kept for validation.")] = 0.2,
+    seed: Seed = 0,
+    adversarial_eps: Annotated[float | None, typer.Option(help="Radius to train against; plain if left out.")] = None,
+    adversarial_norm: Norm = "linf",
+    adversarial_steps: Annotated[int, typer.Option(help="Steps of the adversary at every mini-batch.")] = 7,
+    adversarial_rel_step_size: Annotated[float | None, typer.Option(help="Step size as a share of the radius.")] = None,
+    adversarial_random_start: bool = True,
+    bounds: Bounds = None,
+    threads: Threads = None,
+    backend: Backend = "auto",
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the network goes.")] = Path("network.npz"),
+) -> None:
+    """Train a two-layer network, plainly or against an adversary."""
+    console = Console()
+    everything = datasets.load(data, labels)
+    rest, validation = datasets.split(everything, held_out, seed)
+    console.print(f"{everything.describe()}, {len(validation)} of them held out", highlight=False)
+    adversary = {
+        "eps": adversarial_eps,
+        "norm": adversarial_norm,
+        "steps": adversarial_steps,
+        "rel_step_size": adversarial_rel_step_size,
+        "random_start": adversarial_random_start,
+        "bounds": _bounds(bounds, everything),
+    }
+    with datasets.written_at_once(output) as path, _bar(console, "{task.fields[state]}") as bar:
+        task = bar.add_task("train", total=1.0, state="")
+        result = training.train(
+            rest.x,
+            rest.y,
+            hidden_features=hidden,
+            activation=activation,
+            loss=loss,
+            out_features=int(everything.labels.max()) + 1,
+            optimizer=optimizer,
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            momentum=momentum,
+            weight_decay=weight_decay,
+            seed=seed,
+            validation=(validation.x, validation.y) if len(validation) else None,
+            adversary=None if adversarial_eps is None else adversary,
+            on_epoch=lambda epoch: bar.update(task, state=_state(epoch)),
+            progress=lambda share: bar.update(task, completed=share),
+            backend=backend,
+            threads=threads,
+        )
+        result.network.save(path)
+    last = f"after {epochs} epochs: {_state(result.history[-1])}; " if result.history else ""
+    console.print(f"{last}wrote {output}", highlight=False, soft_wrap=True)
+
+
+def _state(epoch: training.Epoch) -> str:
+    held_out = epoch.validation_accuracy
+    return f"loss {epoch.train_loss:.4f}" + ("" if held_out is None else f", held-out accuracy {held_out:.1%}")
+
+
+def attack(
+    network: Annotated[Path, typer.Argument(help="A .npz file, as train writes it.")],
+    data: Data,
+    eps: Annotated[str, typer.Option(help="Radii, increasing: 0.02,0.05,0.1")],
+    labels: Labels = None,
+    norm: Norm = "linf",
+    algorithm: Annotated[str, typer.Option(help="pgd or apgd.")] = "pgd",
+    steps: Annotated[int, typer.Option(help="Gradient steps from each start.")] = 100,
+    step_size: Annotated[
+        float | None, typer.Option(help="In the units of the norm; by default 2.5 eps / steps.")
+    ] = None,
+    rel_step_size: Annotated[float | None, typer.Option(help="Step size as a share of the radius.")] = None,
+    loss: Annotated[str | None, typer.Option(help="cross_entropy, margin, dlr, logistic, squared.")] = None,
+    restarts: Annotated[int, typer.Option(help="Attacks of each sample, the best is kept; needs random starts.")] = 1,
+    random_start: Annotated[bool | None, typer.Option(help="Start at a random point of the ball.")] = None,
+    seed: Seed = 0,
+    targeted: Annotated[bool, typer.Option(help="Towards the class after the sample's own.")] = False,
+    early_stop: Annotated[bool, typer.Option(help="End a sample at its first success.")] = False,
+    bounds: Bounds = None,
+    held_out: Annotated[float | None, typer.Option(help="Attack only this part, split as train does.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Attack only the first samples.")] = None,
+    image_shape: Annotated[str | None, typer.Option(help="HEIGHT,WIDTH of flat samples, to show examples.")] = None,
+    block_size: Annotated[int | None, typer.Option(help="Samples attacked at a time; bounds the memory.")] = None,
+    threads: Threads = None,
+    backend: Backend = "auto",
+    compare: Annotated[Path | None, typer.Option(help="Output of an earlier run, to draw beside this one.")] = None,
+    output: Annotated[Path, typer.Option(help="Directory for results and pictures.")] = Path("attack"),
+) -> None:
+    """Attack samples at several radii: a table, adversarial examples and pictures."""
+    console = Console()
+    net = fo.load_network(network)
+    dataset = datasets.load(data, labels)
+    if held_out is not None:
+        dataset = datasets.split(dataset, held_out, seed)[1]
+    if limit is not None:
+        dataset = dataset.first(limit)
+    console.print(f"{net!r}\n{dataset.describe()}", highlight=False, soft_wrap=True)
+    radii = validate.increasing("eps", _numbers("eps", eps))
+    options = {
+        "algorithm": algorithm,
+        "norm": validate.norm(norm),
+        "steps": steps,
+        "step_size": step_size,
+        "rel_step_size": rel_step_size,
+        "loss": loss,
+        "restarts": restarts,
+        "random_start": random_start,
+        "seed": seed,
+        "targeted": targeted,
+        "early_stop": early_stop,
+        "bounds": _bounds(bounds, dataset),
+        "threads": threads,
+        "backend": backend,
+    }
+    options = {name: value for name, value in options.items() if value is not None}
+    earlier = None if compare is None else _read_curve(compare)
+    shown_shape = _image_shape(image_shape, dataset)
+    output.mkdir(parents=True, exist_ok=True)
+    sweep = Sweep(net, dataset, radii, options)
+    with ExitStack() as stack:
+        store, x_adv = _storage(stack, output, dataset, radii)
+        with _bar(console) as bar:
+            task = bar.add_task("attack", total=len(dataset))
+            sweep.run(
+                _block_rows(block_size, dataset, len(radii)), store, lambda done: bar.update(task, completed=done)
+            )
+        path = stack.enter_context(datasets.written_at_once(output / RESULTS_FILE))
+        np.savez(path, **{**sweep.arrays(), **x_adv})
+    console.print(sweep.table())
+    console.print(sweep.summary(), highlight=False, soft_wrap=True)
+    _draw(sweep, output, earlier, shown_shape)
+    console.print(f"wrote {output}", highlight=False, soft_wrap=True)
+
+
+class Sweep:
+    """An attack on all samples at all radii, and what is known of it so far."""
+
+    def __init__(self, net: TwoLayerNetwork, dataset: Dataset, eps: Array, options: dict[str, Any]) -> None:
+        self.net, self.dataset, self.eps, self.options = net, dataset, eps, options
+        self.engine = {name: options[name] for name in ("backend", "threads") if name in options}
+        shape = (len(eps), len(dataset))
+        self.success = np.zeros(shape, dtype=bool)  # a wrong class; if targeted, the one it was attacked towards
+        self.loss = np.zeros(shape, dtype=np.float32)
+        self.clean_right = 0
+        self.sizes, self.steps = np.zeros((2, len(eps)))  # sums of the norms of perturbations, and of steps taken
+        self.zero_gradient = 0
+        self.seconds = 0.0
+        self.examples: Examples | None = None
+
+    def run(self, block_rows: int, store: Store, report: Callable[[float], None]) -> None:
+        """Attack block by block, and hand the adversarial examples to ``store(radius, begin, rows)``."""
+        for begin in range(0, len(self.dataset), block_rows):
+            x, y = self.dataset.block(begin, begin + block_rows)
+
+            def report_within(share: float, begin: int = begin, size: int = len(x)) -> None:
+                report(begin + share * size)
+
+            started = time.perf_counter()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", fo.ZeroGradientWarning)  # counted instead
+                curve = fo.robustness_curve(
+                    self.net,
+                    x,
+                    self._targets(y),
+                    eps=self.eps,
+                    sample_offset=begin,
+                    progress=report_within,
+                    **self.options,
+                )
+            self.seconds += time.perf_counter() - started
+            clean = fo.predict(self.net, x, **self.engine)
+            self.clean_right += int(np.count_nonzero(clean == y))
+            for i, result in enumerate(curve.results):
+                self._count(i, begin, x, y, result)
+                store(i, begin, result.x_adv)
+            if begin == 0:
+                self.examples = self._choose_examples(x, clean, clean == y, curve)
+
+    def _goal(self, y: Array) -> Array:
+        """The classes that the attack starts from or, if targeted, is to reach."""
+        if not self.options["targeted"]:
+            return y
+        return (y + 1) % self.net.out_features if self.net.out_features > 1 else -y
+
+    def _targets(self, y: Array) -> Array:
+        """The goal as the loss wants it: squared takes numbers, the others take classes."""
+        goal = self._goal(y)
+        if self.options.get("loss") != "squared":
+            return goal
+        outputs = self.net.out_features
+        return (goal[:, None] == np.arange(outputs) if outputs > 1 else goal).astype(np.float32)
+
+    def _count(self, i: int, begin: int, x: Array, y: Array, result: AttackResult) -> None:
+        rows = slice(begin, begin + len(x))
+        success = result.success
+        if success is None:  # the loss knows no classes
+            hit = fo.predict(self.net, result.x_adv, **self.engine) == self._goal(y)
+            success = (hit if self.options["targeted"] else ~hit) | (self.success[i - 1, rows] if i else False)
+        self.success[i, rows], self.loss[i, rows] = success, result.loss
+        delta = (result.x_adv.astype(np.float64) - x).reshape(len(x), -1)
+        self.sizes[i] += np.linalg.norm(delta, ord=float(self.options["norm"][1:]), axis=1).sum()
+        self.steps[i] += result.steps.sum()
+        self.zero_gradient += result.zero_gradient
+
+    def _choose_examples(self, x: Array, clean: Array, right: Array, curve: RobustnessCurve) -> Examples:
+        """Samples, spread over the block, that were turned by the smallest radius that turned enough of them."""
+        from pyfirstorder.plots import Examples
+
+        turned = self.success[:, : len(x)] & right
+        enough = np.count_nonzero(turned, axis=1) >= EXAMPLES_SHOWN
+        i = int(np.argmax(enough)) if enough.any() else len(self.eps) - 1
+        candidates = np.flatnonzero(turned[i]) if turned[i].any() else np.arange(len(x))
+        places = np.linspace(0, len(candidates) - 1, min(EXAMPLES_SHOWN, len(candidates)))
+        rows = candidates[places.astype(int)]
+        x_adv = curve.results[i].x_adv[rows]
+        return Examples(float(self.eps[i]), x[rows], x_adv, clean[rows], fo.predict(self.net, x_adv, **self.engine))
+
+    @property
+    def clean_accuracy(self) -> float:
+        """Share of the samples that get their own class without an attack."""
+        return self.clean_right / len(self.dataset)
+
+    @property
+    def withstood(self) -> Array:
+        """Share of the samples at which the attack failed, at each radius and all smaller ones."""
+        return 1 - self.success.mean(axis=1)
+
+    def arrays(self) -> dict[str, Any]:
+        """What the result file holds besides the adversarial examples."""
+        return {
+            "eps": self.eps,
+            "y": self.dataset.y,
+            "rows": np.asarray(self.dataset.rows),
+            "success": self.success,
+            "loss": self.loss,
+            "clean_accuracy": self.clean_accuracy,
+            "withstood": self.withstood,
+        }
+
+    def table(self) -> Table:
+        """A row for each radius."""
+        targeted, samples = self.options["targeted"], len(self.dataset)
+        table = Table(
+            title=f"{self.options['norm']} {self.options['algorithm']}, at most {self.options['steps']} steps"
+        )
+        shares = ("clean accuracy", "target reached" if targeted else "robust accuracy")
+        for header in ("eps", *shares, "mean loss", "mean ‖δ‖", "mean steps"):
+            table.add_column(header, justify="right")
+        for i, eps in enumerate(self.eps):
+            share = self.success[i].mean() if targeted else self.withstood[i]
+            loss = self.loss[i].mean(dtype=np.float64)
+            table.add_row(
+                f"{eps:g}",
+                f"{self.clean_accuracy:.1%}",
+                f"{share:.1%}",
+                f"{loss:.4g}",
+                f"{self.sizes[i] / samples:.4g}",
+                f"{self.steps[i] / samples:.1f}",
+            )
+        return table
+
+    def summary(self) -> str:
+        """How fast it was, and what went wrong."""
+        radii, samples = self.success.shape
+        attacks = samples * radii
+        lines = [f"{samples} samples x {radii} radii in {self.seconds:.1f} s: {attacks / self.seconds:.0f} a second"]
+        if self.zero_gradient:
+            lines.append(
+                f"{self.zero_gradient} attacks ended where the gradient was exactly zero: see ZeroGradientWarning"
+            )
+        return "\n".join(lines)
+
+
+def _storage(stack: ExitStack, output: Path, dataset: Dataset, eps: Array) -> tuple[Store, dict[str, Array]]:
+    """Where adversarial examples go: an array for the result file or, for data on disk, a .npy file for each radius."""
+    shape = (len(dataset), *dataset.stored.shape[1:])
+    if not dataset.on_disk:
+        x_adv = np.empty((len(eps), *shape), dtype=np.float32)
+
+        def keep(i: int, begin: int, rows: Array) -> None:
+            x_adv[i, begin : begin + len(rows)] = rows
+
+        return keep, {"x_adv": x_adv}
+    paths = [
+        stack.enter_context(datasets.written_at_once(output / f"x_adv_eps_{float(radius)!r}.npy")) for radius in eps
+    ]
+    for path in paths:
+        datasets.create_npy(path, shape)
+    return lambda i, begin, rows: datasets.write_rows(paths[i], begin, rows), {}
+
+
+def _block_rows(block_size: int | None, dataset: Dataset, radii: int) -> int:
+    """Samples in a block."""
+    if not len(dataset):
+        raise ValueError("data: expected at least one sample to attack, got none")
+    if block_size is not None:
+        return validate.integer("block_size", block_size, 1, 2**31 - 1)
+    row_bytes = 4 * dataset.features * radii
+    return max(1, min(MOST_ROWS, BLOCK_BYTES // row_bytes))
+
+
+def _read_curve(directory: Path) -> tuple[str, Array, Array]:
+    """Name, radii and accuracies of an earlier run."""
+    with np.load(directory / RESULTS_FILE, allow_pickle=False) as file:
+        radii, accuracy = _from_clean(file["eps"], float(file["clean_accuracy"]), file["withstood"])
+    return directory.name, radii, accuracy
+
+
+def _from_clean(eps: Array, clean: float, withstood: Array) -> tuple[Array, Array]:
+    """The curve of accuracies with the clean one as its first point."""
+    return (eps, withstood) if eps[0] == 0 else (np.append(0.0, eps), np.append(clean, withstood))
+
+
+def _draw(
+    sweep: Sweep, output: Path, earlier: tuple[str, Array, Array] | None, image_shape: tuple[int, ...] | None
+) -> None:
+    """The pictures."""
+    from pyfirstorder import plots
+
+    norm = sweep.options["norm"]
+    curves = {} if earlier is None else {earlier[0]: plots.Curve(*earlier[1:])}
+    curves[output.name] = plots.Curve(*_from_clean(sweep.eps, sweep.clean_accuracy, sweep.withstood))
+    quantity = "attacks that failed" if sweep.options["targeted"] else "robust accuracy"
+    algorithm, steps = sweep.options["algorithm"], sweep.options["steps"]
+    title = f"{len(sweep.dataset)} samples of {sweep.dataset.name}, {algorithm} of {steps} steps"
+    figures = {"accuracy.png": plots.accuracy_figure(curves, norm=norm, title=title, quantity=quantity)}
+    if image_shape is not None and sweep.examples is not None:
+        figures["examples.png"] = plots.examples_figure(sweep.examples, norm=norm, image_shape=image_shape)
+    for name, figure in figures.items():
+        with datasets.written_at_once(output / name) as path:
+            figure.savefig(path, dpi=150)
+
+
+def _bar(console: Console, *extra: str) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+        *map(TextColumn, extra),
+        console=console,
+    )
+
+
+def _numbers(name: str, text: str) -> list[float]:
+    """Numbers with commas between them."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(f"{name}: expected numbers with commas between them, got {text!r}") from None
+
+
+def _bounds(text: str | None, dataset: Dataset) -> tuple[float, float] | None:
+    """The box around every number of a sample."""
+    if text is None:
+        return (0.0, 1.0) if dataset.in_unit_box else None
+    if text == "none":
+        return None
+    sides = _numbers("bounds", text)
+    if len(sides) != 2:
+        raise ValueError(f"bounds: expected LOWER,UPPER or none, got {text!r}")
+    return sides[0], sides[1]
+
+
+def _image_shape(text: str | None, dataset: Dataset) -> tuple[int, ...] | None:
+    """Of a sample, if it is an image."""
+    if text is None:
+        return dataset.image_shape
+    shape = tuple(int(side) for side in _numbers("image_shape", text))
+    if len(shape) not in (2, 3) or np.prod(shape) != dataset.features:
+        raise ValueError(f"image_shape: expected HEIGHT,WIDTH of {dataset.features} numbers, got {text!r}")
+    return shape

@@ -1,0 +1,370 @@
+"""Training a two-layer network, on clean samples or on the adversary's.
+
+The gradient of the mean loss over a mini-batch of B samples, with ``h = W x + b``, ``a = σ(h)``, ``z = A a + c`` and
+``R`` the rows ``∂L/∂z / B``::
+
+    ∂A = Rᵀ a      ∂c = Σ R      S = σ'(h) ⊙ (R A)      ∂W = Sᵀ x      ∂b = Σ S
+
+are four matrix products, for which NumPy is fast enough; adversarial examples, which cost many times more, come from
+`pyfirstorder.pgd` on the network as it stands at that mini-batch (Madry et al. 2018, arXiv 1706.06083).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from pyfirstorder import api, validate
+from pyfirstorder.backends.reference.activations import ACTIVATIONS
+from pyfirstorder.backends.reference.attack import take_objective
+from pyfirstorder.backends.reference.losses import evaluate
+from pyfirstorder.network import TwoLayerNetwork, parse_activation
+from pyfirstorder.progress import progress_callback
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import ArrayLike
+
+    from pyfirstorder.attacks import Progress
+    from pyfirstorder.problem import Array, Objective
+
+TRAINING_LOSSES = ("cross_entropy", "squared")
+OPTIMIZERS = ("sgd", "adam")
+# He et al. 2015 (arXiv 1502.01852): half of the hidden units are off, so their variance is doubled.
+_RECTIFIERS = ("relu", "leaky_relu", "elu", "gelu", "gelu_tanh", "silu")
+# Kingma & Ba 2015 (arXiv 1412.6980), algorithm 1.
+_ADAM_BETA1, _ADAM_BETA2, _ADAM_GUARD = 0.9, 0.999, 1e-8
+_LARGEST = float(np.finfo(np.float32).max)
+_MOST = 2**31 - 1
+
+
+class Epoch(NamedTuple):
+    """One pass over the training set.
+
+    ``train_loss`` and ``train_accuracy`` are means over the samples as they were trained on (adversarial ones, if there
+    is an adversary), each seen by the network of its mini-batch.  Accuracies are None where the targets are numbers,
+    and ``validation_accuracy``, that of the clean validation samples, also without any.
+    """
+
+    train_loss: float
+    train_accuracy: float | None
+    validation_accuracy: float | None
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingResult:
+    """A trained network, and how it came about: one `Epoch` per pass."""
+
+    network: TwoLayerNetwork
+    history: tuple[Epoch, ...]
+
+
+class Parameters(NamedTuple):
+    """Weights of a network or, in the same shapes, their gradients."""
+
+    hidden_weight: Array  # W (m, d)
+    hidden_bias: Array  # b (m,)
+    output_weight: Array  # A (k, m)
+    output_bias: Array  # c (k,)
+
+
+def train(
+    x: Array,
+    y: ArrayLike,
+    *,
+    hidden_features: int,
+    activation: str = "relu",
+    loss: str = "cross_entropy",
+    out_features: int | None = None,
+    optimizer: str = "adam",
+    epochs: int = 10,
+    batch_size: int = 128,
+    learning_rate: float = 1e-3,
+    momentum: float = 0.0,
+    weight_decay: float = 0.0,
+    seed: int = 0,
+    validation: tuple[Array, ArrayLike] | None = None,
+    adversary: Mapping[str, Any] | None = None,
+    on_epoch: Callable[[Epoch], None] | None = None,
+    progress: Progress = False,
+    backend: str = "auto",
+    threads: int | None = None,
+) -> TrainingResult:
+    """Minimise the mean loss over the samples, or the mean of its maximum over a ball around each.
+
+    Parameters
+    ----------
+    x : float array (n, ...)
+        Samples, trained on in float32.
+    y : int array (n,) or float array (n,) or (n, k)
+        Classes; or, with the squared loss, numbers.  Classes are turned into one-hot targets for the squared loss.
+    hidden_features : int
+        m.
+    activation : str
+        See `TwoLayerNetwork`.
+    loss : "cross_entropy" or "squared"
+    out_features : int, optional
+        k; the largest class plus one, or the columns of y, if left out.
+    optimizer : "adam" or "sgd"
+    epochs, batch_size : int
+        Passes over the samples, each in a new random order, and samples per step (fewer in the last one of a pass).
+    learning_rate : float
+    momentum : float
+        μ of sgd: v ← μ v + g, and a step along -v.
+    weight_decay : float
+        λ: each step also shrinks W and A by ``learning_rate * λ`` (decoupled, Loshchilov & Hutter 2019).
+    seed : int
+        Keys the initial weights, the order of the samples and the random starts of the adversary.
+    validation : (x, y), optional
+        Held-out samples and their classes.
+    adversary : mapping, optional
+        Arguments of `pgd`, such as ``{"eps": 0.1, "norm": "linf", "steps": 7, "random_start": True}``: every mini-batch
+        is replaced by its adversarial examples for the loss that is trained on.
+    on_epoch : function, optional
+        Called with each `Epoch` as it ends.
+    progress : bool or callable
+        True for a progress bar (needs rich), or a function called with the finished share from 0 to 1.
+    backend, threads
+        Of the adversary and the validation, see `forward`; the matrix products of the weight gradients are NumPy's.
+
+    Returns
+    -------
+    TrainingResult
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong kind or value, or the loss is no longer finite.
+
+    Notes
+    -----
+    Weights start as independent normal numbers of mean 0: W of variance 2/d for the rectifiers (relu, leaky_relu, elu,
+    gelu, silu; He et al. 2015) and 1/d for other activations, A of variance 1/m (LeCun et al. 1998); biases start at 0.
+    A network for y of shape (n,) with numbers has outputs of shape (n,).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pyfirstorder.training import train
+    >>> x = np.random.default_rng(0).standard_normal((200, 2)).astype(np.float32)
+    >>> result = train(x, (x[:, 0] > x[:, 1]).astype(int), hidden_features=16, learning_rate=0.05)
+    >>> result.history[-1].train_accuracy > 0.95
+    True
+    """
+    rows = _rows("x", x)
+    generator = np.random.default_rng(validate.integer("seed", seed, 0, 2**64 - 1))
+    targets = _Targets(y, len(rows), loss, out_features)
+    parameters = initial_parameters(
+        rows.shape[1],
+        validate.integer("hidden_features", hidden_features, 1, _MOST),
+        targets.out_features,
+        activation,
+        generator,
+    )
+    trainer = _Trainer(rows, targets, parameters, activation, generator, adversary, backend, threads)
+    held_out = None if validation is None else trainer.checked_validation(*validation)
+    optimise = _optimizer(
+        validate.choice("optimizer", optimizer, OPTIMIZERS),
+        parameters,
+        learning_rate=validate.real("learning_rate", learning_rate, 0.0, _LARGEST),
+        momentum=validate.real("momentum", momentum, 0.0, 1.0),
+        weight_decay=validate.real("weight_decay", weight_decay, 0.0, _LARGEST),
+    )
+    epochs = validate.integer("epochs", epochs, 0, _MOST)
+    batch_size = validate.integer("batch_size", batch_size, 1, _MOST)
+    history: list[Epoch] = []
+    with progress_callback(progress) as on_progress:
+        for epoch in range(epochs):
+
+            def report(share: float, done: int = epoch) -> None:
+                if on_progress is not None:
+                    on_progress((done + share) / epochs)
+
+            begin = time.perf_counter()
+            train_loss, train_accuracy = trainer.run_epoch(batch_size, optimise, report)
+            if not np.isfinite(train_loss):
+                raise ValueError(f"learning_rate: the loss is no longer finite in epoch {epoch + 1} at {learning_rate}")
+            accuracy = None if held_out is None else trainer.accuracy(*held_out)
+            history.append(Epoch(train_loss, train_accuracy, accuracy, time.perf_counter() - begin))
+            if on_epoch is not None:
+                on_epoch(history[-1])
+    return TrainingResult(trainer.network(), tuple(history))
+
+
+def initial_parameters(
+    in_features: int, hidden_features: int, out_features: int, activation: str, generator: np.random.Generator
+) -> Parameters:
+    """The weights that training starts from, see the notes of `train`."""
+    name, _ = parse_activation(activation)
+    hidden_variance = (2.0 if name in _RECTIFIERS else 1.0) / in_features
+    w = generator.standard_normal((hidden_features, in_features), dtype=np.float32) * math.sqrt(hidden_variance)
+    a = generator.standard_normal((out_features, hidden_features), dtype=np.float32) / math.sqrt(hidden_features)
+    return Parameters(
+        w.astype(np.float32),
+        np.zeros(hidden_features, np.float32),
+        a.astype(np.float32),
+        np.zeros(out_features, np.float32),
+    )
+
+
+def weight_gradients(
+    parameters: Parameters, activation: str, x: Array, objective: Objective
+) -> tuple[Array, Array, Parameters]:
+    """Loss (B,) and output (B, k) of each row of x, and the gradient of their mean loss in the weights."""
+    name, parameter = parse_activation(activation)
+    w, b, a, c = parameters
+    h = x @ w.T + b
+    hidden = ACTIVATIONS[name].value(h, parameter).astype(x.dtype)
+    output = hidden @ a.T + c
+    value, residual, scale = evaluate(output, objective)
+    r = (residual * (scale / len(x))[:, None]).astype(x.dtype)
+    s = ACTIVATIONS[name].derivative(h, parameter).astype(x.dtype) * (r @ a)
+    return value, output, Parameters(s.T @ x, s.sum(axis=0), r.T @ hidden, r.sum(axis=0))
+
+
+class _Targets:
+    """What y means: classes or numbers, and how many outputs they need."""
+
+    def __init__(self, y: ArrayLike, samples: int, loss: str, out_features: int | None) -> None:
+        array = np.asarray(y)
+        self.loss = validate.choice("loss", loss, TRAINING_LOSSES)
+        self.has_classes = array.dtype.kind in "iu"
+        if array.ndim not in (1, 2) or len(array) != samples:
+            raise ValueError(f"y: expected {samples} targets, one per sample, got shape {array.shape}")
+        if self.has_classes and (array.ndim != 1 or array.min() < 0):
+            raise ValueError(f"y: expected class indices of shape ({samples},) from 0 on, got shape {array.shape}")
+        needed = max(2, int(array.max()) + 1) if self.has_classes else int(np.atleast_2d(array.T).shape[0])
+        self.out_features = needed if out_features is None else validate.integer("out_features", out_features, 1, _MOST)
+        if self.out_features < needed:
+            raise ValueError(f"out_features: expected at least the {needed} that y needs, got {out_features}")
+        self.scalar_output = not self.has_classes and array.ndim == 1
+        self.labels = array if self.has_classes else None
+        self.values = _one_hot(array, self.out_features) if self.has_classes and loss == "squared" else array
+
+
+class _Trainer:
+    """The samples, the weights (changed in place by the optimiser) and, if there is one, the adversary."""
+
+    def __init__(
+        self,
+        rows: Array,
+        targets: _Targets,
+        parameters: Parameters,
+        activation: str,
+        generator: np.random.Generator,
+        adversary: Mapping[str, Any] | None,
+        backend: str,
+        threads: int | None,
+    ) -> None:
+        self.rows, self.targets, self.parameters, self.activation = rows, targets, parameters, activation
+        self.generator, self.adversary = generator, adversary
+        self.engine: dict[str, Any] = {"backend": backend, "threads": threads}
+        self.objective = validate.objective(
+            self.network(), targets.values, len(rows), rows.dtype, targets.loss, targeted=False
+        )
+
+    def network(self) -> TwoLayerNetwork:
+        """The network as it is now."""
+        w, b, a, c = self.parameters
+        return TwoLayerNetwork(w, a[0] if self.targets.scalar_output else a, b, c, self.activation)
+
+    def run_epoch(
+        self, batch_size: int, optimise: Callable[[Parameters], None], report: Callable[[float], None]
+    ) -> tuple[float, float | None]:
+        """One pass in a random order; the mean loss and the accuracy of what was trained on."""
+        samples, labels = len(self.rows), self.targets.labels
+        order = self.generator.permutation(samples)
+        total_loss, correct = 0.0, 0
+        for begin in range(0, samples, batch_size):
+            batch = order[begin : begin + batch_size]
+            x = self.rows[batch] if self.adversary is None else self._attacked(batch, self.adversary)
+            objective = take_objective(self.objective, batch)
+            value, output, gradients = weight_gradients(self.parameters, self.activation, x, objective)
+            optimise(gradients)
+            total_loss += float(np.sum(value, dtype=np.float64))
+            if labels is not None:
+                correct += int(np.count_nonzero(np.argmax(output, axis=1) == labels[batch]))
+            report((begin + len(batch)) / samples)
+        return total_loss / samples, None if labels is None else correct / samples
+
+    def _attacked(self, batch: Array, adversary: Mapping[str, Any]) -> Array:
+        """Adversarial examples of the samples of a mini-batch, for the network as it is now."""
+        seed = int(self.generator.integers(2**63))
+        y = self.targets.values[batch]
+        options = {"seed": seed, "loss": self.targets.loss, **self.engine, **adversary}
+        return api.pgd(self.network(), self.rows[batch], y, **options).x_adv
+
+    def checked_validation(self, x: Array, y: ArrayLike) -> tuple[Array, Array]:
+        """The held-out rows and their classes."""
+        if not self.targets.has_classes:
+            raise ValueError("validation: expected None, because accuracy needs classes and y holds numbers")
+        rows = _rows("validation", x)
+        network = self.network()
+        labels = validate.objective(network, y, len(rows), rows.dtype, "cross_entropy", targeted=False).labels
+        assert labels is not None
+        return rows, labels
+
+    def accuracy(self, rows: Array, labels: Array) -> float:
+        """Share of the rows that the network as it is now gives their class."""
+        return float(np.mean(api.predict(self.network(), rows, **self.engine) == labels))
+
+
+def _rows(name: str, x: Array) -> Array:
+    """The samples as float32 rows."""
+    array = validate.floats(name, x)
+    if array.ndim < 2 or not array.size:
+        raise ValueError(f"{name}: expected shape (samples, ...) with at least one sample, got {array.shape}")
+    return validate.points(name, array, math.prod(array.shape[1:])).rows.astype(np.float32, copy=False)
+
+
+def _one_hot(labels: Array, classes: int) -> Array:
+    return (np.arange(classes) == labels[:, None]).astype(np.float32)
+
+
+def _optimizer(
+    name: str, parameters: Parameters, *, learning_rate: float, momentum: float, weight_decay: float
+) -> Callable[[Parameters], None]:
+    """A function that takes gradients and moves the parameters in place."""
+    rule = _Adam(parameters) if name == "adam" else _MomentumDescent(parameters, momentum)
+
+    def optimise(gradients: Parameters) -> None:
+        for parameter, direction in zip(parameters, rule.directions(gradients)):
+            shrink = 1 - learning_rate * weight_decay if parameter.ndim == 2 else 1.0  # weights, not biases
+            np.subtract(shrink * parameter, learning_rate * direction, out=parameter)
+
+    return optimise
+
+
+class _MomentumDescent:
+    """Directions ``v ← μ v + g``."""
+
+    def __init__(self, parameters: Parameters, momentum: float) -> None:
+        self.momentum = momentum
+        self.velocity = [np.zeros_like(parameter) for parameter in parameters]
+
+    def directions(self, gradients: Parameters) -> list[Array]:
+        self.velocity = [self.momentum * v + g for v, g in zip(self.velocity, gradients)]
+        return self.velocity
+
+
+class _Adam:
+    """Directions ``m̂ / (√v̂ + guard)`` from running means m of g and v of g², corrected for their start at zero."""
+
+    def __init__(self, parameters: Parameters) -> None:
+        self.steps = 0
+        self.mean = [np.zeros_like(parameter) for parameter in parameters]
+        self.square = [np.zeros_like(parameter) for parameter in parameters]
+
+    def directions(self, gradients: Parameters) -> list[Array]:
+        self.steps += 1
+        b1, b2 = _ADAM_BETA1, _ADAM_BETA2
+        self.mean = [b1 * m + (1 - b1) * g for m, g in zip(self.mean, gradients)]
+        self.square = [b2 * v + (1 - b2) * g * g for v, g in zip(self.square, gradients)]
+        mean_weight, square_weight = 1 - b1**self.steps, 1 - b2**self.steps
+        return [(m / mean_weight) / (np.sqrt(v / square_weight) + _ADAM_GUARD) for m, v in zip(self.mean, self.square)]
