@@ -166,6 +166,7 @@ void run(const Operation<T>& operation, const Task<T>& task, double work, int th
   {
     const py::gil_scoped_release release;
     run_operation(operation, task, threads, is_long, supervisor);
+    if (is_long) supervisor.wants_stop(1.0);  // the end is reported, too
   }
   supervisor.raise_if_failed();
 }

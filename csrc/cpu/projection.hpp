@@ -88,6 +88,25 @@ inline double norm_of(const T* delta, const RowBall<T>& ball) {
   return ball.norm == Norm::l2 ? l2_norm(delta, ball.features) : sum_magnitudes(delta, ball.features);
 }
 
+template <class T>
+inline bool has_denormal_radius(const RowBall<T>& ball) {
+  return sizeof(T) == 8 && ball.given_radius < kDenormalRadius;
+}
+
+// The accepted and the target radius of the problem scaled by kDenormalScale.
+template <class T>
+inline Radii scaled_radii(const RowBall<T>& ball) {
+  return radii<T>(ball.given_radius * kDenormalScale, ball.norm, ball.true_features);
+}
+
+// Whether the norm of δ, ℓ2 or ℓ1, is within the accepted radius.
+template <class T>
+inline bool is_inside(const T* delta, const RowBall<T>& ball) {
+  if (ball.norm == Norm::l2 && has_denormal_radius(ball))
+    return scaled_l2_norm(delta, ball.features, kDenormalScale) <= scaled_radii(ball).accept;
+  return norm_of(delta, ball) <= ball.radius.accept;
+}
+
 // Doubles rounded towards zero to the type of the row.
 template <class T>
 inline void store_towards_zero(T* p, Wide value) {
@@ -253,7 +272,7 @@ inline void shrink_denormal_row(double* v, const RowBall<double>& ball, double* 
       store(to + j, max(min(load(from + j) * broadcast<Wide>(kDenormalScale), bound), -bound));
   };
   RowBall<double> large = ball;
-  large.radius = radii<double>(ball.given_radius * kDenormalScale, ball.norm, ball.true_features);
+  large.radius = scaled_radii(ball);
   if (ball.lower) {
     large.lowest = scratch;
     large.highest = scratch + n;
@@ -280,7 +299,7 @@ inline bool project_row(T* v, const RowBall<T>& ball, T* scratch) {
     if (ball.lower) delta = max(min(delta, load(ball.highest + j)), load(ball.lowest + j));
     store(scratch + j, delta);
   }
-  if (ball.norm == Norm::linf || norm_of(scratch, ball) <= ball.radius.accept) {
+  if (ball.norm == Norm::linf || is_inside(scratch, ball)) {
     memcpy(v, scratch, sizeof(T) * ball.features);
     return true;
   }
@@ -289,7 +308,7 @@ inline bool project_row(T* v, const RowBall<T>& ball, T* scratch) {
     return true;
   }
   if constexpr (sizeof(T) == 8) {
-    if (ball.radius.target < kDenormalRadius) {
+    if (has_denormal_radius(ball)) {
       shrink_denormal_row(v, ball, scratch);
       return true;
     }
@@ -341,7 +360,7 @@ inline void admit_row(const T* point, const RowBall<T>& ball, T* scratch, T* x) 
     memset(step, 0, sizeof(T) * ball.features);
   } else {
     for (int64_t j = 0; j < ball.features; j += lanes<T>()) store(step + j, load(point + j) - load(ball.x0 + j));
-    inside = norm_of(step, ball) <= ball.radius.accept;
+    inside = is_inside(step, ball);
     for (int64_t j = 0; inside && ball.lower && j < ball.features; j += lanes<T>()) {
       const Vec<T> x0 = load(ball.x0 + j), p = load(point + j);
       inside = !any((p < stretched_lower(load(ball.lower + j), x0)) | (p > stretched_upper(load(ball.upper + j), x0)));

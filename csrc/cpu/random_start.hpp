@@ -54,8 +54,8 @@ inline void random_start_row(const RowBall<T>& ball, int64_t features, bool on_s
                              T* x) {
   const uint64_t whole = philox(key.seed, key.restart, key.sample, kSampleBlock).first;
   // products of a denormal radius have few bits: they are taken at a larger scale
-  const double scale = ball.norm != Norm::linf && ball.given_radius < kDenormalRadius ? kDenormalScale : 1.0;
-  const double radius = radii<T>(ball.given_radius * scale, ball.norm, features).target;
+  const double scale = has_denormal_radius(ball) ? kDenormalScale : 1.0;
+  const double radius = has_denormal_radius(ball) ? scaled_radii(ball).target : ball.radius.target;
   double pair[2], total = 0, factor = double(ball.eps);
   if (ball.norm != Norm::linf) {
     for (int64_t j = 0; j < features; j += 2)
