@@ -108,17 +108,18 @@ inline bool is_inside(const T* delta, const RowBall<T>& ball) {
 }
 
 // Doubles rounded towards zero to the type of the row.
-template <class T>
-inline void store_towards_zero(T* p, Wide value) {
-  store_narrow(p, value);
-  if constexpr (sizeof(T) == 4) {
-    typename VectorOf<float>::half narrow;
-    memcpy(&narrow, p, sizeof narrow);
-    const Wide back = __builtin_convertvector(narrow, Wide);
-    if (!any(abs(back) > abs(value))) return;
-    for (int i = 0; i < kWideLanes; ++i)
-      if (::fabs(back[i]) > ::fabs(value[i])) p[i] = one_towards_zero(p[i]);
-  }
+inline void store_towards_zero(double* p, Wide value) {
+  store(p, value);
+}
+inline void store_towards_zero(float* p, Wide value) {
+  using Half = VectorOf<float>::half;
+  using HalfBits = VectorOf<float>::half_bits;
+  const Half rounded = __builtin_convertvector(value, Half);
+  const Wide back = __builtin_convertvector(rounded, Wide);
+  // -1 where the magnitude was rounded up: added to the bits, it takes the neighbour towards zero
+  const HalfBits correction = __builtin_convertvector(abs(back) > abs(value), HalfBits);
+  const HalfBits result = (HalfBits)rounded + correction;
+  memcpy(p, &result, sizeof result);
 }
 
 // δ = factor · δ rounded towards zero.

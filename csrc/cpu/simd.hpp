@@ -28,6 +28,7 @@ struct VectorOf<float> {
   typedef float type __attribute__((vector_size(PYFIRSTORDER_VECTOR_BYTES)));
   typedef int32_t bits __attribute__((vector_size(PYFIRSTORDER_VECTOR_BYTES)));
   typedef float half __attribute__((vector_size(PYFIRSTORDER_VECTOR_BYTES / 2)));
+  typedef int32_t half_bits __attribute__((vector_size(PYFIRSTORDER_VECTOR_BYTES / 2)));
 };
 template <>
 struct VectorOf<double> {
