@@ -30,10 +30,16 @@ bool always() {
 bool has_avx2() {
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 }
+#if defined(PYFIRSTORDER_EMULATE_AVX512)
+bool has_avx512() {
+  return has_avx2();
+}
+#else
 bool has_avx512() {
   return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw");
 }
+#endif
 #endif
 
 }  // namespace

@@ -90,6 +90,18 @@ inline V fma(V a, V b, V c) {
 #elif defined(__aarch64__)
   if constexpr (sizeof(Element<V>) == 4) return V(vfmaq_f32(float32x4_t(c), float32x4_t(a), float32x4_t(b)));
   else return V(vfmaq_f64(float64x2_t(c), float64x2_t(a), float64x2_t(b)));
+#elif PYFIRSTORDER_VECTOR_BYTES == 64 && !defined(__AVX512F__)
+  // the shapes of AVX-512 on an AVX2 processor, for tests
+  V result;
+  for (int half = 0; half < 2; ++half) {
+    const char* const at[] = {(const char*)&a + 32 * half, (const char*)&b + 32 * half, (const char*)&c + 32 * half};
+    __m256 part[3];
+    for (int i = 0; i < 3; ++i) memcpy(&part[i], at[i], 32);
+    if constexpr (sizeof(Element<V>) == 4) part[0] = _mm256_fmadd_ps(part[0], part[1], part[2]);
+    else part[0] = __m256(_mm256_fmadd_pd(__m256d(part[0]), __m256d(part[1]), __m256d(part[2])));
+    memcpy((char*)&result + 32 * half, &part[0], 32);
+  }
+  return result;
 #elif PYFIRSTORDER_VECTOR_BYTES == 64
   if constexpr (sizeof(Element<V>) == 4) return V(_mm512_fmadd_ps(__m512(a), __m512(b), __m512(c)));
   else return V(_mm512_fmadd_pd(__m512d(a), __m512d(b), __m512d(c)));
