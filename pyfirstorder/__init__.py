@@ -8,7 +8,8 @@
 True
 """
 
-from pyfirstorder.api import apgd, forward, input_gradient, pgd, predict, project
+from pyfirstorder.api import forward, input_gradient, predict, project
+from pyfirstorder.ascent import apgd, pgd
 from pyfirstorder.backends import available_backends
 from pyfirstorder.config import __version__, show_config
 from pyfirstorder.network import TwoLayerNetwork, load_network, random_network

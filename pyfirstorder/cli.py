@@ -8,8 +8,6 @@ Whatever a command writes appears under its name only when it is complete.
 from __future__ import annotations
 
 import sys
-import time
-import warnings
 from contextlib import ExitStack
 from functools import wraps
 from importlib.util import find_spec
@@ -20,11 +18,11 @@ import numpy as np
 
 import pyfirstorder as fo
 from pyfirstorder import datasets, training, validate
+from pyfirstorder.blockwise import Sweep, from_clean, rows_of_a_block, storage
 
 _MISSING: ImportError | None = None
 try:
     import typer
-    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
     from rich.table import Table
@@ -45,16 +43,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pyfirstorder.datasets import Dataset
-    from pyfirstorder.network import TwoLayerNetwork
-    from pyfirstorder.plots import Examples
     from pyfirstorder.problem import Array
-    from pyfirstorder.results import AttackResult, RobustnessCurve
 
-    Store = Callable[[int, int, Array], None]
 
-MOST_ROWS = 4096  # of a block: enough that the ends of blocks, where threads wait for each other, do not count
-BLOCK_BYTES = 2**26  # adversarial examples of a block, all radii together, unless a row alone is larger
-EXAMPLES_SHOWN = 8
 RESULTS_FILE = "adversarial.npz"
 
 
@@ -229,197 +220,48 @@ def attack(
     output.mkdir(parents=True, exist_ok=True)
     sweep = Sweep(net, dataset, radii, options)
     with ExitStack() as stack:
-        store, x_adv = _storage(stack, output, dataset, radii)
+        store, x_adv = storage(stack, output, dataset, radii)
         with _bar(console) as bar:
             task = bar.add_task("attack", total=len(dataset))
             sweep.run(
-                _block_rows(block_size, dataset, len(radii)), store, lambda done: bar.update(task, completed=done)
+                rows_of_a_block(block_size, dataset, len(radii)), store, lambda done: bar.update(task, completed=done)
             )
         path = stack.enter_context(datasets.written_at_once(output / RESULTS_FILE))
         np.savez(path, **{**sweep.arrays(), **x_adv})
-    console.print(sweep.table())
-    console.print(sweep.summary(), highlight=False, soft_wrap=True)
+    console.print(_table(sweep))
     _draw(sweep, output, earlier, shown_shape)
     console.print(f"wrote {output}", highlight=False, soft_wrap=True)
 
 
-class Sweep:
-    """An attack on all samples at all radii, and what is known of it so far."""
-
-    def __init__(self, net: TwoLayerNetwork, dataset: Dataset, eps: Array, options: dict[str, Any]) -> None:
-        self.net, self.dataset, self.eps, self.options = net, dataset, eps, options
-        self.engine = {name: options[name] for name in ("backend", "threads") if name in options}
-        shape = (len(eps), len(dataset))
-        self.success = np.zeros(shape, dtype=bool)  # a wrong class; if targeted, the one it was attacked towards
-        self.loss = np.zeros(shape, dtype=np.float32)
-        self.clean_right = 0
-        self.sizes, self.steps = np.zeros((2, len(eps)))  # sums of the norms of perturbations, and of steps taken
-        self.zero_gradient = 0
-        self.seconds = 0.0
-        self.examples: Examples | None = None
-
-    def run(self, block_rows: int, store: Store, report: Callable[[float], None]) -> None:
-        """Attack block by block, and hand the adversarial examples to ``store(radius, begin, rows)``."""
-        for begin in range(0, len(self.dataset), block_rows):
-            x, y = self.dataset.block(begin, begin + block_rows)
-
-            def report_within(share: float, begin: int = begin, size: int = len(x)) -> None:
-                report(begin + share * size)
-
-            started = time.perf_counter()
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", fo.ZeroGradientWarning)  # counted instead
-                curve = fo.robustness_curve(
-                    self.net,
-                    x,
-                    self._targets(y),
-                    eps=self.eps,
-                    sample_offset=begin,
-                    progress=report_within,
-                    **self.options,
-                )
-            self.seconds += time.perf_counter() - started
-            clean = fo.predict(self.net, x, **self.engine)
-            self.clean_right += int(np.count_nonzero(clean == y))
-            for i, result in enumerate(curve.results):
-                self._count(i, begin, x, y, result)
-                store(i, begin, result.x_adv)
-            if begin == 0:
-                self.examples = self._choose_examples(x, clean, clean == y, curve)
-
-    def _goal(self, y: Array) -> Array:
-        """The classes that the attack starts from or, if targeted, is to reach."""
-        if not self.options["targeted"]:
-            return y
-        return (y + 1) % self.net.out_features if self.net.out_features > 1 else -y
-
-    def _targets(self, y: Array) -> Array:
-        """The goal as the loss wants it: squared takes numbers, the others take classes."""
-        goal = self._goal(y)
-        if self.options.get("loss") != "squared":
-            return goal
-        outputs = self.net.out_features
-        return (goal[:, None] == np.arange(outputs) if outputs > 1 else goal).astype(np.float32)
-
-    def _count(self, i: int, begin: int, x: Array, y: Array, result: AttackResult) -> None:
-        rows = slice(begin, begin + len(x))
-        success = result.success
-        if success is None:  # the loss knows no classes
-            hit = fo.predict(self.net, result.x_adv, **self.engine) == self._goal(y)
-            success = (hit if self.options["targeted"] else ~hit) | (self.success[i - 1, rows] if i else False)
-        self.success[i, rows], self.loss[i, rows] = success, result.loss
-        delta = (result.x_adv.astype(np.float64) - x).reshape(len(x), -1)
-        self.sizes[i] += np.linalg.norm(delta, ord=float(self.options["norm"][1:]), axis=1).sum()
-        self.steps[i] += result.steps.sum()
-        self.zero_gradient += result.zero_gradient
-
-    def _choose_examples(self, x: Array, clean: Array, right: Array, curve: RobustnessCurve) -> Examples:
-        """Samples, spread over the block, that were turned by the smallest radius that turned enough of them."""
-        from pyfirstorder.plots import Examples
-
-        turned = self.success[:, : len(x)] & right
-        enough = np.count_nonzero(turned, axis=1) >= EXAMPLES_SHOWN
-        i = int(np.argmax(enough)) if enough.any() else len(self.eps) - 1
-        candidates = np.flatnonzero(turned[i]) if turned[i].any() else np.arange(len(x))
-        places = np.linspace(0, len(candidates) - 1, min(EXAMPLES_SHOWN, len(candidates)))
-        rows = candidates[places.astype(int)]
-        x_adv = curve.results[i].x_adv[rows]
-        return Examples(float(self.eps[i]), x[rows], x_adv, clean[rows], fo.predict(self.net, x_adv, **self.engine))
-
-    @property
-    def clean_accuracy(self) -> float:
-        """Share of the samples that get their own class without an attack."""
-        return self.clean_right / len(self.dataset)
-
-    @property
-    def withstood(self) -> Array:
-        """Share of the samples at which the attack failed, at each radius and all smaller ones."""
-        return 1 - self.success.mean(axis=1)
-
-    def arrays(self) -> dict[str, Any]:
-        """What the result file holds besides the adversarial examples."""
-        return {
-            "eps": self.eps,
-            "y": self.dataset.y,
-            "rows": np.asarray(self.dataset.rows),
-            "success": self.success,
-            "loss": self.loss,
-            "clean_accuracy": self.clean_accuracy,
-            "withstood": self.withstood,
-        }
-
-    def table(self) -> Table:
-        """A row for each radius."""
-        targeted, samples = self.options["targeted"], len(self.dataset)
-        table = Table(
-            title=f"{self.options['norm']} {self.options['algorithm']}, at most {self.options['steps']} steps"
+def _table(sweep: Sweep) -> Table:
+    """A row for each radius."""
+    targeted, samples = sweep.options["targeted"], len(sweep.dataset)
+    table = Table(
+        title=f"{sweep.options['norm']} {sweep.options['algorithm']}, at most {sweep.options['steps']} steps",
+        caption=sweep.summary(),
+    )
+    shares = ("clean accuracy", "target reached" if targeted else "robust accuracy")
+    for header in ("eps", *shares, "mean loss", "mean ‖δ‖", "mean steps"):
+        table.add_column(header, justify="right")
+    for i, eps in enumerate(sweep.eps):
+        share = sweep.success[i].mean() if targeted else sweep.withstood[i]
+        loss = sweep.loss[i].mean(dtype=np.float64)
+        table.add_row(
+            f"{eps:g}",
+            f"{sweep.clean_accuracy:.1%}",
+            f"{share:.1%}",
+            f"{loss:.4g}",
+            f"{sweep.sizes[i] / samples:.4g}",
+            f"{sweep.steps[i] / samples:.1f}",
         )
-        shares = ("clean accuracy", "target reached" if targeted else "robust accuracy")
-        for header in ("eps", *shares, "mean loss", "mean ‖δ‖", "mean steps"):
-            table.add_column(header, justify="right")
-        for i, eps in enumerate(self.eps):
-            share = self.success[i].mean() if targeted else self.withstood[i]
-            loss = self.loss[i].mean(dtype=np.float64)
-            table.add_row(
-                f"{eps:g}",
-                f"{self.clean_accuracy:.1%}",
-                f"{share:.1%}",
-                f"{loss:.4g}",
-                f"{self.sizes[i] / samples:.4g}",
-                f"{self.steps[i] / samples:.1f}",
-            )
-        return table
-
-    def summary(self) -> str:
-        """How fast it was, and what went wrong."""
-        radii, samples = self.success.shape
-        attacks = samples * radii
-        lines = [f"{samples} samples x {radii} radii in {self.seconds:.1f} s: {attacks / self.seconds:.0f} a second"]
-        if self.zero_gradient:
-            lines.append(
-                f"{self.zero_gradient} attacks ended where the gradient was exactly zero: see ZeroGradientWarning"
-            )
-        return "\n".join(lines)
-
-
-def _storage(stack: ExitStack, output: Path, dataset: Dataset, eps: Array) -> tuple[Store, dict[str, Array]]:
-    """Where adversarial examples go: an array for the result file or, for data on disk, a .npy file for each radius."""
-    shape = (len(dataset), *dataset.stored.shape[1:])
-    if not dataset.on_disk:
-        x_adv = np.empty((len(eps), *shape), dtype=np.float32)
-
-        def keep(i: int, begin: int, rows: Array) -> None:
-            x_adv[i, begin : begin + len(rows)] = rows
-
-        return keep, {"x_adv": x_adv}
-    paths = [
-        stack.enter_context(datasets.written_at_once(output / f"x_adv_eps_{float(radius)!r}.npy")) for radius in eps
-    ]
-    for path in paths:
-        datasets.create_npy(path, shape)
-    return lambda i, begin, rows: datasets.write_rows(paths[i], begin, rows), {}
-
-
-def _block_rows(block_size: int | None, dataset: Dataset, radii: int) -> int:
-    """Samples in a block."""
-    if not len(dataset):
-        raise ValueError("data: expected at least one sample to attack, got none")
-    if block_size is not None:
-        return validate.integer("block_size", block_size, 1, 2**31 - 1)
-    row_bytes = 4 * dataset.features * radii
-    return max(1, min(MOST_ROWS, BLOCK_BYTES // row_bytes))
+    return table
 
 
 def _read_curve(directory: Path) -> tuple[str, Array, Array]:
     """Name, radii and accuracies of an earlier run."""
     with np.load(directory / RESULTS_FILE, allow_pickle=False) as file:
-        radii, accuracy = _from_clean(file["eps"], float(file["clean_accuracy"]), file["withstood"])
+        radii, accuracy = from_clean(file["eps"], float(file["clean_accuracy"]), file["withstood"])
     return directory.name, radii, accuracy
-
-
-def _from_clean(eps: Array, clean: float, withstood: Array) -> tuple[Array, Array]:
-    """The curve of accuracies with the clean one as its first point."""
-    return (eps, withstood) if eps[0] == 0 else (np.append(0.0, eps), np.append(clean, withstood))
 
 
 def _draw(
@@ -430,7 +272,7 @@ def _draw(
 
     norm = sweep.options["norm"]
     curves = {} if earlier is None else {earlier[0]: plots.Curve(*earlier[1:])}
-    curves[output.name] = plots.Curve(*_from_clean(sweep.eps, sweep.clean_accuracy, sweep.withstood))
+    curves[output.name] = plots.Curve(*from_clean(sweep.eps, sweep.clean_accuracy, sweep.withstood))
     quantity = "attacks that failed" if sweep.options["targeted"] else "robust accuracy"
     algorithm, steps = sweep.options["algorithm"], sweep.options["steps"]
     title = f"{len(sweep.dataset)} samples of {sweep.dataset.name}, {algorithm} of {steps} steps"

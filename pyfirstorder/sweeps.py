@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from pyfirstorder import api, validate
+from pyfirstorder import ascent, validate
 from pyfirstorder.attacks import ALGORITHMS, attack
 from pyfirstorder.problem import Status
 from pyfirstorder.results import AttackResult, MinimalRadius, RobustnessCurve
@@ -77,7 +77,7 @@ def robustness_curve(
     for below, above in pairwise(results):
         _carry_over(below, above)
     kept = ("loss", "targeted", "on_invalid", "backend", "threads")
-    clean = api.pgd(net, x, y, eps=0.0, steps=0, **{name: arguments[name] for name in kept})
+    clean = ascent.pgd(net, x, y, eps=0.0, steps=0, **{name: arguments[name] for name in kept})
     return RobustnessCurve(
         eps=radii,
         clean_accuracy=None if clean.success is None else _withstood(clean),
@@ -161,7 +161,7 @@ def minimal_eps(
 
 def _arguments(algorithm: str, options: dict[str, Any]) -> dict[str, Any]:
     """The arguments of an attack: its defaults, and what the caller gave instead."""
-    functions: dict[str, Callable[..., AttackResult]] = {"pgd": api.pgd, "apgd": api.apgd}
+    functions: dict[str, Callable[..., AttackResult]] = {"pgd": ascent.pgd, "apgd": ascent.apgd}
     function = functions[validate.choice("algorithm", algorithm, ALGORITHMS)]
     defaults = {
         name: parameter.default

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from pyfirstorder import api, validate
+from pyfirstorder import api, ascent, validate
 from pyfirstorder.backends.reference.activations import ACTIVATIONS
 from pyfirstorder.backends.reference.attack import take_objective
 from pyfirstorder.backends.reference.losses import evaluate
@@ -298,7 +298,7 @@ class _Trainer:
         seed = int(self.generator.integers(2**63))
         y = self.targets.values[batch]
         options = {"seed": seed, "loss": self.targets.loss, **self.engine, **adversary}
-        return api.pgd(self.network(), self.rows[batch], y, **options).x_adv
+        return ascent.pgd(self.network(), self.rows[batch], y, **options).x_adv
 
     def checked_validation(self, x: Array, y: ArrayLike) -> tuple[Array, Array]:
         """The held-out rows and their classes."""

@@ -1,0 +1,183 @@
+"""An attack at several radii on data of any size: block by block, all radii of a block in one batch.
+
+Memory holds one block, whatever the size of the data; each block says where it begins, so that the blocks give what one
+call would give.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import pyfirstorder as fo
+from pyfirstorder import datasets, validate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import ExitStack
+    from pathlib import Path
+
+    from pyfirstorder.datasets import Dataset
+    from pyfirstorder.network import TwoLayerNetwork
+    from pyfirstorder.plots import Examples
+    from pyfirstorder.problem import Array
+    from pyfirstorder.results import AttackResult, RobustnessCurve
+
+    Store = Callable[[int, int, Array], None]
+
+MOST_ROWS = 4096  # of a block: enough that the ends of blocks, where threads wait for each other, do not count
+BLOCK_BYTES = 2**26  # adversarial examples of a block, all radii together, unless a row alone is larger
+EXAMPLES_SHOWN = 8
+
+
+class Sweep:
+    """An attack on all samples at all radii, and what is known of it so far."""
+
+    def __init__(self, net: TwoLayerNetwork, dataset: Dataset, eps: Array, options: dict[str, Any]) -> None:
+        self.net, self.dataset, self.eps, self.options = net, dataset, eps, options
+        self.engine = {name: options[name] for name in ("backend", "threads") if name in options}
+        shape = (len(eps), len(dataset))
+        self.success = np.zeros(shape, dtype=bool)  # a wrong class; if targeted, the one it was attacked towards
+        self.loss = np.zeros(shape, dtype=np.float32)
+        self.clean_right = 0
+        self.sizes, self.steps = np.zeros((2, len(eps)))  # sums of the norms of perturbations, and of steps taken
+        self.zero_gradient = 0
+        self.seconds = 0.0
+        self.examples: Examples | None = None
+
+    def run(self, block_rows: int, store: Store, report: Callable[[float], None]) -> None:
+        """Attack block by block, and hand the adversarial examples to ``store(radius, begin, rows)``."""
+        for begin in range(0, len(self.dataset), block_rows):
+            x, y = self.dataset.block(begin, begin + block_rows)
+
+            def report_within(share: float, begin: int = begin, size: int = len(x)) -> None:
+                report(begin + share * size)
+
+            started = time.perf_counter()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", fo.ZeroGradientWarning)  # counted instead
+                curve = fo.robustness_curve(
+                    self.net,
+                    x,
+                    self._targets(y),
+                    eps=self.eps,
+                    sample_offset=begin,
+                    progress=report_within,
+                    **self.options,
+                )
+            self.seconds += time.perf_counter() - started
+            clean = fo.predict(self.net, x, **self.engine)
+            self.clean_right += int(np.count_nonzero(clean == y))
+            for i, result in enumerate(curve.results):
+                self._count(i, begin, x, y, result)
+                store(i, begin, result.x_adv)
+            if begin == 0:
+                self.examples = self._choose_examples(x, clean, clean == y, curve)
+
+    def _goal(self, y: Array) -> Array:
+        """The classes that the attack starts from or, if targeted, is to reach."""
+        if not self.options["targeted"]:
+            return y
+        return (y + 1) % self.net.out_features if self.net.out_features > 1 else -y
+
+    def _targets(self, y: Array) -> Array:
+        """The goal as the loss wants it: squared takes numbers, the others take classes."""
+        goal = self._goal(y)
+        if self.options.get("loss") != "squared":
+            return goal
+        outputs = self.net.out_features
+        return (goal[:, None] == np.arange(outputs) if outputs > 1 else goal).astype(np.float32)
+
+    def _count(self, i: int, begin: int, x: Array, y: Array, result: AttackResult) -> None:
+        rows = slice(begin, begin + len(x))
+        success = result.success
+        if success is None:  # the loss knows no classes
+            hit = fo.predict(self.net, result.x_adv, **self.engine) == self._goal(y)
+            success = (hit if self.options["targeted"] else ~hit) | (self.success[i - 1, rows] if i else False)
+        self.success[i, rows], self.loss[i, rows] = success, result.loss
+        delta = (result.x_adv.astype(np.float64) - x).reshape(len(x), -1)
+        self.sizes[i] += np.linalg.norm(delta, ord=float(self.options["norm"][1:]), axis=1).sum()
+        self.steps[i] += result.steps.sum()
+        self.zero_gradient += result.zero_gradient
+
+    def _choose_examples(self, x: Array, clean: Array, right: Array, curve: RobustnessCurve) -> Examples:
+        """Samples, spread over the block, that were turned by the smallest radius that turned enough of them."""
+        from pyfirstorder.plots import Examples
+
+        turned = self.success[:, : len(x)] & right
+        enough = np.count_nonzero(turned, axis=1) >= EXAMPLES_SHOWN
+        i = int(np.argmax(enough)) if enough.any() else len(self.eps) - 1
+        candidates = np.flatnonzero(turned[i]) if turned[i].any() else np.arange(len(x))
+        places = np.linspace(0, len(candidates) - 1, min(EXAMPLES_SHOWN, len(candidates)))
+        rows = candidates[places.astype(int)]
+        x_adv = curve.results[i].x_adv[rows]
+        return Examples(float(self.eps[i]), x[rows], x_adv, clean[rows], fo.predict(self.net, x_adv, **self.engine))
+
+    @property
+    def clean_accuracy(self) -> float:
+        """Share of the samples that get their own class without an attack."""
+        return self.clean_right / len(self.dataset)
+
+    @property
+    def withstood(self) -> Array:
+        """Share of the samples at which the attack failed, at each radius and all smaller ones."""
+        return 1 - self.success.mean(axis=1)
+
+    def arrays(self) -> dict[str, Any]:
+        """What the result file holds besides the adversarial examples."""
+        return {
+            "eps": self.eps,
+            "y": self.dataset.y,
+            "rows": np.asarray(self.dataset.rows),
+            "success": self.success,
+            "loss": self.loss,
+            "clean_accuracy": self.clean_accuracy,
+            "withstood": self.withstood,
+        }
+
+    def summary(self) -> str:
+        """How fast it was, and what went wrong."""
+        radii, samples = self.success.shape
+        attacks = samples * radii
+        lines = [f"{samples} samples x {radii} radii in {self.seconds:.1f} s: {attacks / self.seconds:.0f} a second"]
+        if self.zero_gradient:
+            lines.append(
+                f"{self.zero_gradient} attacks ended where the gradient was exactly zero: see ZeroGradientWarning"
+            )
+        return "\n".join(lines)
+
+
+def storage(stack: ExitStack, output: Path, dataset: Dataset, eps: Array) -> tuple[Store, dict[str, Array]]:
+    """Where adversarial examples go: an array for the result file or, for data on disk, a .npy file for each radius."""
+    shape = (len(dataset), *dataset.stored.shape[1:])
+    if not dataset.on_disk:
+        x_adv = np.empty((len(eps), *shape), dtype=np.float32)
+
+        def keep(i: int, begin: int, rows: Array) -> None:
+            x_adv[i, begin : begin + len(rows)] = rows
+
+        return keep, {"x_adv": x_adv}
+    paths = [
+        stack.enter_context(datasets.written_at_once(output / f"x_adv_eps_{float(radius)!r}.npy")) for radius in eps
+    ]
+    for path in paths:
+        datasets.create_npy(path, shape)
+    return lambda i, begin, rows: datasets.write_rows(paths[i], begin, rows), {}
+
+
+def rows_of_a_block(block_size: int | None, dataset: Dataset, radii: int) -> int:
+    """Samples in a block."""
+    if not len(dataset):
+        raise ValueError("data: expected at least one sample to attack, got none")
+    if block_size is not None:
+        return validate.integer("block_size", block_size, 1, 2**31 - 1)
+    row_bytes = 4 * dataset.features * radii
+    return max(1, min(MOST_ROWS, BLOCK_BYTES // row_bytes))
+
+
+def from_clean(eps: Array, clean: float, withstood: Array) -> tuple[Array, Array]:
+    """The curve of accuracies with the clean one as its first point."""
+    return (eps, withstood) if eps[0] == 0 else (np.append(0.0, eps), np.append(clean, withstood))
