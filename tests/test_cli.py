@@ -1,0 +1,125 @@
+"""The command line, through its own entry: info, train, attack."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import pyfirstorder as fo
+
+typer_testing = pytest.importorskip("typer.testing", reason="the command line needs typer")
+from pyfirstorder import cli  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A small data set and a network that was trained on it."""
+    folder = tmp_path_factory.mktemp("cli")
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 90)
+    x = np.clip(0.1 * rng.standard_normal((90, 16)) + 0.5 + 0.3 * np.eye(3, 16)[y], 0, 1).astype(np.float32)
+    np.savez(folder / "data.npz", x=x, y=y)
+    np.save(folder / "x.npy", x)
+    np.save(folder / "y.npy", y)
+    done = run(
+        "train", folder / "data.npz", "--hidden", 12, "--epochs", 60, "--batch-size", 16, "--learning-rate", 0.02, "-o", folder / "net.npz"
+    )
+    assert done.exit_code == 0, done.output
+    return folder
+
+
+def run(*arguments):
+    return typer_testing.CliRunner().invoke(cli.make_app(), [str(argument) for argument in arguments])
+
+
+def test_info_names_the_version_and_every_backend():
+    done = run("info")
+    assert done.exit_code == 0
+    assert fo.__version__ in done.output
+    for name in fo.available_backends():
+        assert f"backend {name}" in done.output
+
+
+def test_train_writes_a_network_that_classifies(files):
+    net = fo.load_network(files / "net.npz")
+    with np.load(files / "data.npz") as data:
+        assert np.mean(fo.predict(net, data["x"]) == data["y"]) > 0.9
+
+
+def test_attack_prints_a_table_and_writes_examples_and_pictures(files, tmp_path):
+    out = tmp_path / "out"
+    done = run(
+        "attack", files / "net.npz", files / "data.npz", "--eps", "0.05,0.2,0.4", "--steps", 10, "--bounds", "0,1",
+        "--image-shape", "4,4", "--output", out,
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    for header in ("eps", "clean accuracy", "robust accuracy", "mean loss", "mean", "steps", "a second"):
+        assert header in done.output
+    assert {path.name for path in out.iterdir()} == {"adversarial.npz", "accuracy.png", "examples.png"}
+    with np.load(out / "adversarial.npz") as result, np.load(files / "data.npz") as data:
+        assert result["x_adv"].shape == (3, 90, 16)
+        assert (np.diff(result["withstood"]) <= 0).all()
+        distance = np.abs(result["x_adv"].astype(np.float64) - data["x"]).max(axis=(1, 2))
+        assert (distance <= [0.05, 0.2, 0.4]).all()
+        net = fo.load_network(files / "net.npz")
+        for x_adv, success in zip(result["x_adv"], result["success"], strict=True):
+            np.testing.assert_array_equal(fo.predict(net, x_adv) != data["y"], success)
+
+
+def test_blocks_give_what_one_call_gives(files, tmp_path):
+    results = []
+    for name, block in (("one", 90), ("many", 7)):
+        done = run(
+            "attack", files / "net.npz", files / "data.npz", "--eps", "0.1,0.2", "--steps", 8, "--random-start",
+            "--restarts", 2, "--block-size", block, "--output", tmp_path / name,
+        )  # fmt: skip
+        assert done.exit_code == 0, done.output
+        with np.load(tmp_path / name / "adversarial.npz") as file:
+            results.append({key: file[key] for key in file.files})
+    for key, value in results[0].items():
+        np.testing.assert_array_equal(value, results[1][key], err_msg=key)
+
+
+def test_data_on_disk_is_attacked_into_files_on_disk(files, tmp_path):
+    done = run(
+        "attack", files / "net.npz", files / "x.npy", "--labels", files / "y.npy", "--eps", "0.1", "--steps", 3,
+        "--block-size", 8, "--output", tmp_path,
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    x_adv = np.load(tmp_path / "x_adv_eps_0.1.npy", mmap_mode="r")
+    assert x_adv.shape == (90, 16)
+    assert np.abs(x_adv.astype(np.float64) - np.load(files / "x.npy")).max() <= 0.1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--eps", "0.2,0.1"], "increasing"),
+        (["--eps", "a"], "expected numbers"),
+        (["--eps", "0.1", "--norm", "l3"], "norm: expected"),
+        (["--eps", "0.1", "--backend", "fast"], "backend: expected"),
+        (["--eps", "0.1", "--bounds", "0.9,1"], "within bounds"),
+    ],
+)
+def test_a_mistake_is_one_line_without_traceback(files, tmp_path, arguments, message):
+    done = run("attack", files / "net.npz", files / "data.npz", *arguments, "--output", tmp_path)
+    assert done.exit_code == 2
+    assert message in done.output
+    assert "Traceback" not in done.output
+
+
+def test_a_missing_file_is_one_line_without_traceback(files):
+    done = run("attack", files / "none.npz", files / "data.npz", "--eps", "0.1")
+    assert done.exit_code == 2
+    assert "none.npz" in done.output
+    assert "Traceback" not in done.output
+
+
+def test_the_package_runs_as_a_module():
+    done = subprocess.run([sys.executable, "-m", "pyfirstorder", "--help"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    for command in ("info", "train", "attack"):
+        assert command in done.stdout
