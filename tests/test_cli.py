@@ -24,9 +24,8 @@ def files(tmp_path_factory):
     np.savez(folder / "data.npz", x=x, y=y)
     np.save(folder / "x.npy", x)
     np.save(folder / "y.npy", y)
-    done = run(
-        "train", folder / "data.npz", "--hidden", 12, "--epochs", 60, "--batch-size", 16, "--learning-rate", 0.02, "-o", folder / "net.npz"
-    )
+    options = {"--hidden": 12, "--epochs": 60, "--batch-size": 16, "--learning-rate": 0.02, "-o": folder / "net.npz"}
+    done = run("train", folder / "data.npz", *(word for option in options.items() for word in option))
     assert done.exit_code == 0, done.output
     return folder
 

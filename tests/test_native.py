@@ -1,0 +1,109 @@
+"""The native engine among other code: instruction sets by name, Ctrl-C, other Python threads, symbols of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import pyfirstorder as fo
+
+cpu = pytest.importorskip("pyfirstorder.backends.cpu", reason="the native engine is not installed")
+SOURCE = Path(__file__).parents[1] / "csrc" / "cpu" / "engine.cpp"
+
+LONG_ATTACK = """
+import sys
+import numpy as np
+import pyfirstorder as fo
+net = fo.random_network(784, 1024, activation="relu")
+x, y = np.zeros((64, 784), np.float32) + 0.5, np.zeros(64, np.float32)
+fo.pgd(net, x, y, eps=0.1, steps=1, loss="squared")
+print("started", flush=True)
+try:
+    fo.pgd(net, x, y, eps=0.1, steps=1_000_000, loss="squared", retire=False, backend="cpu")
+except KeyboardInterrupt:
+    again = fo.pgd(net, x, y, eps=0.1, steps=1, loss="squared")
+    print("interrupted and usable", np.isfinite(again.loss).all(), flush=True)
+"""
+
+
+def python(code: str, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | environment,
+    )
+
+
+def test_control_c_ends_a_long_attack_and_leaves_the_process_usable():
+    process = python(LONG_ATTACK)
+    assert process.stdout.readline() == "started\n"
+    time.sleep(0.3)  # well into the attack, which would take hours
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert output == "interrupted and usable True\n", errors
+
+
+def test_other_python_threads_run_during_an_attack():
+    net = fo.random_network(256, 256, activation="relu")
+    x, y = np.zeros((512, 256), np.float32) + 0.5, np.zeros(512, np.float32)
+    ended = threading.Event()
+
+    def attack():
+        fo.pgd(net, x, y, eps=0.1, steps=150, loss="squared", retire=False, backend="cpu", threads=1)
+        ended.set()
+
+    worker = threading.Thread(target=attack)
+    worker.start()
+    turns = 0
+    while not ended.is_set():
+        turns += 1
+        time.sleep(0.001)
+    worker.join()
+    assert turns > 20  # a call that kept the interpreter would allow two or three
+
+
+@pytest.mark.parametrize("isa", cpu.supported_isas())
+def test_the_environment_forces_an_instruction_set(isa):
+    process = python("from pyfirstorder.backends.cpu import CpuBackend; print(CpuBackend().isa)", PYFIRSTORDER_ISA=isa)
+    output, errors = process.communicate(timeout=60)
+    assert output == f"{isa}\n", errors
+
+
+def test_an_unknown_instruction_set_is_an_error_that_names_the_known_ones():
+    process = python("import pyfirstorder as fo; fo.available_backends()", PYFIRSTORDER_ISA="avx1024")
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "PYFIRSTORDER_ISA: expected one of" in errors
+    assert "'avx1024', which is unknown" in errors
+
+
+def test_the_fastest_supported_instruction_set_is_the_default(monkeypatch):
+    monkeypatch.delenv(cpu.ISA_VARIABLE, raising=False)
+    assert cpu.active_isa() == cpu.supported_isas()[0]
+
+
+@pytest.mark.skipif(not (shutil.which("g++") and shutil.which("nm")), reason="needs g++ and nm")
+@pytest.mark.skipif(not SOURCE.exists(), reason="the C++ sources are not here")
+def test_every_symbol_that_a_linker_could_merge_is_in_the_namespace_of_its_instruction_set(tmp_path):
+    flags = ["-PYFIRSTORDER_TARGET=level", "-PYFIRSTORDER_VECTOR_BYTES=16", "-PYFIRSTORDER_VECTOR_REGISTERS=16"]
+    flags += ["-PYFIRSTORDER_HAS_FMA=0"]
+    defines = [flag.replace("-P", "-DP", 1) for flag in flags]
+    compiled = tmp_path / "engine.o"
+    # without optimisation every inline function that is used is emitted
+    command = ["g++", "-std=gnu++17", "-O0", "-fno-exceptions", "-fno-rtti", "-Wno-psabi", *defines]
+    subprocess.run([*command, "-c", str(SOURCE), "-o", str(compiled)], check=True, capture_output=True)
+    listed = subprocess.run(["nm", "-C", str(compiled)], check=True, capture_output=True, text=True).stdout
+    shared = [line for line in listed.splitlines() if line[17:18] in {"W", "V", "u"}]
+    assert len(shared) > 100
+    assert not [line for line in shared if "pyfirstorder::level::" not in line]
