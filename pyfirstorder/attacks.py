@@ -118,7 +118,9 @@ def attack(
         )
     if keep == "best":
         arrays = arrays.ending_at_best()
-    warn_of_zero_gradients(arrays.status, stacklevel=3)
+    warn_of_zero_gradients(
+        arrays.status if points.invalid is None else arrays.status[~np.tile(points.invalid, len(radii))], stacklevel=3
+    )
     return [
         attack_result(
             arrays.rows(i * samples, (i + 1) * samples),

@@ -195,7 +195,7 @@ def attack(
     if held_out is not None:
         dataset = datasets.split(dataset, held_out, seed)[1]
     if limit is not None:
-        dataset = dataset.first(limit)
+        dataset = dataset.first(validate.integer("limit", limit, 1, 2**63 - 1))
     console.print(f"{net!r}\n{dataset.describe()}", highlight=False, soft_wrap=True)
     radii = validate.increasing("eps", _numbers("eps", eps))
     options = {

@@ -50,7 +50,8 @@ def accuracy_figure(curves: Mapping[str, Curve], *, norm: str, title: str, quant
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
     axes = figure.add_subplot()
     for (name, curve), colour in zip(curves.items(), _colours(len(curves))):
-        axes.plot(curve.eps, curve.accuracy, "o-", color=colour, label=name, markersize=5, linewidth=2, clip_on=False)
+        line = axes.plot(curve.eps, curve.accuracy, "o-", color=colour, label=name, markersize=5, linewidth=2)[0]
+        line.set(clip_on=False, zorder=3)  # points on the axes are drawn whole, above the grid
     _style(axes)
     axes.set_title(title, loc="left", color=_INK, fontsize=11, pad=12)
     axes.set_xlabel(f"radius of the {NORM_SYMBOLS[norm]} ball")
@@ -117,6 +118,6 @@ def _style(axes: Axes) -> None:
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(_GRID)
-    axes.tick_params(colors=_INK, length=0)
+    axes.tick_params(colors=_INK, length=0, pad=6)
     for label in (axes.xaxis.label, axes.yaxis.label):
         label.set_color(_INK)

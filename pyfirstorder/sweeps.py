@@ -135,6 +135,9 @@ def minimal_eps(
     validate.network(net)
     norm = validate.norm(norm)
     tol = validate.real("tol", tol, np.finfo(np.float64).tiny, np.finfo(np.float64).max)
+    own = sorted({"early_stop", "keep"} & set(options))
+    if own:
+        raise TypeError(f"minimal_eps has no argument {', '.join(own)}: it needs its own")
     arguments = _arguments(algorithm, {"norm": norm, "bounds": bounds, **options, "early_stop": True, "keep": "last"})
     points = validate.points("x", x, net.in_features, mark_invalid=arguments["on_invalid"] == "mark")
     largest = _box_size(bounds, points, norm) if eps_max is None else validate.real("eps_max", eps_max, 0.0, 1e300)

@@ -216,6 +216,8 @@ def bounds(value: object, points: Points) -> tuple[Array, Array] | None:
     with np.errstate(over="ignore"):
         near_lower, near_upper = lower.astype(rows.dtype), upper.astype(rows.dtype)
     outside = (rows < near_lower) | (rows > near_upper)
+    if points.invalid is not None:
+        outside[points.invalid] = False
     if outside.any():
         row, j = divmod(int(np.argmax(outside)), outside.shape[1])
         raise ValueError(

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
+# The matrix products of the tests are small, and the workers of pytest-xdist share the processors.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 from collections import defaultdict
 from typing import Any
 

@@ -31,7 +31,7 @@ needs_sources = pytest.mark.skipif(not NATIVE, reason="the C++ sources are not h
 # What each layer of csrc may include, besides itself.
 MAY_INCLUDE = {"core": set(), "cpu": {"core"}, "cuda": {"core"}, "bind": {"core", "cpu", "cuda"}}
 # Modules that others may not import: the layers above them.
-ABOVE_API = ("__main__", "cli", "training", "dynamics", "interop", "datasets")
+ABOVE_API = ("__main__", "cli", "blockwise", "training", "dynamics", "interop", "datasets")
 ABOVE_BACKENDS = ("api", "attacks", "sweeps", "results", "validate", "network", *ABOVE_API)
 
 

@@ -69,6 +69,8 @@ def test_attack_prints_a_table_and_writes_examples_and_pictures(files, tmp_path)
 
 
 def test_blocks_give_what_one_call_gives(files, tmp_path):
+    if fo.available_backends()["cpu"] != "available":
+        pytest.skip("the reference backend does not promise the same bits for any block")
     results = []
     for name, block in (("one", 90), ("many", 7)):
         done = run(
@@ -101,6 +103,8 @@ def test_data_on_disk_is_attacked_into_files_on_disk(files, tmp_path):
         (["--eps", "0.1", "--norm", "l3"], "norm: expected"),
         (["--eps", "0.1", "--backend", "fast"], "backend: expected"),
         (["--eps", "0.1", "--bounds", "0.9,1"], "within bounds"),
+        (["--eps", "0.1", "--limit", "-1"], "limit: expected"),
+        (["--eps", "0.1", "--image-shape", "3,3"], "image_shape: expected"),
     ],
 )
 def test_a_mistake_is_one_line_without_traceback(files, tmp_path, arguments, message):
@@ -117,8 +121,10 @@ def test_a_missing_file_is_one_line_without_traceback(files):
     assert "Traceback" not in done.output
 
 
-def test_the_package_runs_as_a_module():
-    done = subprocess.run([sys.executable, "-m", "pyfirstorder", "--help"], capture_output=True, text=True, check=False)
+def test_the_package_runs_as_a_module(tmp_path):
+    command = [sys.executable, "-m", "pyfirstorder", "--help"]
+    # Elsewhere than in the source tree, which -m would import instead of the installed package.
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0
     for command in ("info", "train", "attack"):
         assert command in done.stdout

@@ -42,6 +42,7 @@ def python(code: str, **environment: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | environment,
+        cwd=Path(sys.executable).parent,  # not the source tree, which would be imported instead
     )
 
 

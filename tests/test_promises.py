@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from support import (
@@ -207,6 +209,25 @@ def test_the_best_iterate_succeeds_if_any_does_and_then_has_the_largest_loss(bac
     expected = np.stack([end.x_adv for end in ends])[chosen, np.arange(len(problem.x))]
     np.testing.assert_array_equal(best.x_best, expected)
     assert (chosen < 8).any(), "the best must not always be the last for this to be a test"
+
+
+@every_backend
+@every_dtype
+@pytest.mark.parametrize("field", ["x_adv", "x_best"])
+def test_a_restart_that_succeeds_is_kept_before_one_with_a_larger_loss(backend, dtype, field):
+    """With many classes the cross-entropy can be larger where no rival has overtaken the class yet."""
+    problem = make_problem(samples=127, k=33, dtype=dtype, seed=51)
+    labels = np.argmax(backend.forward(problem.weights, problem.x, 1), axis=1)
+    problem = problem._replace(objective=dataclasses.replace(problem.objective, labels=labels))
+    ball = make_ball("l2", problem.x, eps=1.5)
+    kept = run(backend, problem, ball, steps=0, random_start="ball", restarts=5, keep_best=True)
+    starts = np.stack([backend.random_start(problem.x, ball, False, 0, restart, 0) for restart in range(5)])
+    evaluated = [backend.input_gradient(problem.weights, x, problem.objective, 1) for x in starts]
+    loss = np.stack([part[0] for part in evaluated])
+    success = np.stack([np.argmax(part[2], axis=1) != labels for part in evaluated])
+    chosen = np.argmax(np.where(success == success.any(axis=0), loss, -np.inf), axis=0)
+    assert (chosen != np.argmax(loss, axis=0)).any(), "loss and success must disagree for this to be a test"
+    np.testing.assert_array_equal(getattr(kept, field), starts[chosen, np.arange(127)])
 
 
 @every_backend

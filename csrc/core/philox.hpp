@@ -33,9 +33,9 @@ inline Words philox(uint64_t seed, uint32_t restart, uint64_t sample, uint32_t b
   return {uint64_t(counter[1]) << 32 | counter[0], uint64_t(counter[3]) << 32 | counter[2]};
 }
 
-// The top 53 bits as a number of the open interval (0, 1).
+// The top 52 bits as a number of the open interval (0, 1): with one more, the largest would round to 1.
 inline double uniform(uint64_t word) {
-  return (double(word >> 11) + 0.5) * 0x1p-53;
+  return (double(word >> 12) + 0.5) * 0x1p-52;
 }
 
 // +1 or -1 by the lowest bit, which uniform does not use.

@@ -8,28 +8,14 @@
 
 #include <math.h>
 
-#include "apgd.hpp"
 #include "directions.hpp"
 #include "outcome.hpp"
 #include "projection.hpp"
 #include "random_start.hpp"
+#include "slot.hpp"
 #include "tile.hpp"
 
 namespace pyfirstorder::PYFIRSTORDER_TARGET {
-
-// What a slot knows of its row, beside the arrays.
-template <class T>
-struct Slot {
-  int64_t row, job, sample, t;
-  RowBall<T> ball;
-  LossValue<T> now, before;  // at x and at the iterate before
-  LossValue<T> best;         // at x_best
-  T best_loss;
-  int64_t first_success;
-  ApgdState<T> apgd;
-  int32_t restart;
-  bool has_best;
-};
 
 template <class T>
 class AttackWorker {
@@ -201,7 +187,7 @@ class AttackWorker {
     }
   }
 
-  // What follows the evaluation of slot i's iterate; true if its row has ended.
+  // What follows the evaluation of an iterate; true if the row has ended.
   bool take_iterate(int64_t i) {
     Slot<T>& slot = slots_[i];
     const AttackOptions& options = task_.options;
@@ -380,14 +366,9 @@ class AttackWorker {
   bool end(int64_t i, Status status, int64_t steps) {
     const Slot<T>& slot = slots_[i];
     Outcome<T> outcome{};
-    outcome.job = slot.job;
-    outcome.restart = slot.restart;
+    outcome.at_slot(slot);
     outcome.steps = steps;
     outcome.status = status;
-    outcome.last = slot.now;
-    outcome.best = slot.best;
-    outcome.best_loss = slot.best_loss;
-    outcome.first_success = slot.first_success;
     outcome.x = at(tile_.x, i);
     outcome.output = at(output_[parity_], i);
     if (x_best_.data) {

@@ -2,7 +2,7 @@
 // larger loss, then the earlier one, whatever the order in which workers bring them.
 #pragma once
 
-#include "tile.hpp"
+#include "slot.hpp"
 
 namespace pyfirstorder::PYFIRSTORDER_TARGET {
 
@@ -24,6 +24,15 @@ struct Outcome {
   int64_t first_success;
   const T *x, *output, *x_best, *x_best_output;
   const double* trace;
+
+  void at_slot(const Slot<T>& slot) {
+    job = slot.job;
+    restart = slot.restart;
+    last = slot.now;
+    best = slot.best;
+    best_loss = slot.best_loss;
+    first_success = slot.first_success;
+  }
 };
 
 // Whether this restart is kept instead of the one that the result holds (-1: none yet).

@@ -23,7 +23,7 @@ WEYL = (np.uint64(0x9E3779B9), np.uint64(0xBB67AE85))
 ROUNDS = 10
 LOW = np.uint64(0xFFFFFFFF)
 THIRTY_TWO = np.uint64(32)
-ELEVEN = np.uint64(11)
+TWELVE = np.uint64(12)
 ONE = np.uint64(1)
 SAMPLE_BLOCK = 0xFFFFFFFF  # the words of the sample as a whole: radius or face, and the Dirichlet remainder
 
@@ -45,7 +45,7 @@ def words(seed, restart, sample, block):
 @compiled
 def uniform(word):
     """The top 53 bits as a number of the open interval (0, 1)."""
-    return (np.float64(word >> ELEVEN) + 0.5) * 2.0**-53
+    return (np.float64(word >> TWELVE) + 0.5) * 2.0**-52
 
 
 @compiled

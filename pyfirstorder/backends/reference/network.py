@@ -22,21 +22,27 @@ class Gradient(NamedTuple):
     scale: Array  # (B,)
 
 
+def _product(rows: Array, matrix: Array) -> Array:
+    """``rows @ matrix.T`` row by row: one product of the batch would round differently with its size."""
+    return (rows[:, None, :] @ matrix.T)[:, 0]
+
+
 def forward(weights: Weights, x: Array) -> Array:
     """Logits (B, k)."""
-    h = x @ weights.hidden_weight.T + weights.hidden_bias
+    h = _product(x, weights.hidden_weight) + weights.hidden_bias
     hidden = ACTIVATIONS[weights.activation].value(h, weights.parameter).astype(x.dtype)
-    return hidden @ weights.output_weight.T + weights.output_bias
+    return _product(hidden, weights.output_weight) + weights.output_bias
 
 
 def input_gradient(weights: Weights, x: Array, objective: Objective) -> Gradient:
     """Loss and its gradient in x, up to a scale per sample."""
     activation = ACTIVATIONS[weights.activation]
-    h = x @ weights.hidden_weight.T + weights.hidden_bias
+    h = _product(x, weights.hidden_weight) + weights.hidden_bias
     hidden = activation.value(h, weights.parameter).astype(x.dtype)
-    output = hidden @ weights.output_weight.T + weights.output_bias
+    output = _product(hidden, weights.output_weight) + weights.output_bias
     loss, residual, scale = evaluate(output, objective)
     slope = activation.derivative(h, weights.parameter).astype(x.dtype)
     with np.errstate(invalid="ignore", over="ignore"):
-        direction = (slope * (residual.astype(x.dtype) @ weights.output_weight)) @ weights.hidden_weight
+        signal = slope * _product(residual.astype(x.dtype), weights.output_weight.T)
+        direction = _product(signal, weights.hidden_weight.T)
     return Gradient(output, loss.astype(x.dtype), direction, scale.astype(x.dtype))

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyfirstorder.backends.reference.projections import below, box_room, linf_limits, place, radii, towards_zero
+from pyfirstorder.backends.reference.projections import (
+    below,
+    box_room,
+    linf_limits,
+    place,
+    radii,
+    towards_zero,
+    wide,
+)
 
 if TYPE_CHECKING:
     from pyfirstorder.problem import Array, Ball
@@ -49,8 +57,8 @@ def words(seed: int, restart: int, samples: Array, blocks: Array) -> Array:
 
 
 def uniform(word: Array) -> Array:
-    """The top 53 bits as a number of the open interval (0, 1)."""
-    return ((word >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    """The top 52 bits as a number of the open interval (0, 1): with one more, the largest would round to 1."""
+    return ((word >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
 
 
 def random_sign(word: Array) -> Array:
@@ -67,7 +75,7 @@ def unit_ball(norm: str, on_sphere: bool, seed: int, restart: int, samples: Arra
     blocks = np.arange((features + 1) // 2, dtype=np.uint64)
     word = words(seed, restart, samples, blocks)
     whole = words(seed, restart, samples, np.array([SAMPLE_BLOCK], dtype=np.uint64))[:, 0, 0]
-    flat = word.reshape(len(samples), -1)[:, :features]
+    flat = word.reshape(len(samples), 2 * len(blocks))[:, :features]
     if norm == "linf":
         point = 2.0 * uniform(flat) - 1.0
         if on_sphere:
@@ -78,7 +86,7 @@ def unit_ball(norm: str, on_sphere: bool, seed: int, restart: int, samples: Arra
         angle = 2.0 * np.pi * uniform(word[..., 1])
         length = np.sqrt(-2.0 * np.log(uniform(word[..., 0])))
         normals = np.stack([length * np.cos(angle), length * np.sin(angle)], axis=-1)
-        normals = normals.reshape(len(samples), -1)[:, :features]
+        normals = normals.reshape(len(samples), 2 * len(blocks))[:, :features]
         point = normals / np.sqrt(np.sum(normals * normals, axis=1, keepdims=True))
         return point if on_sphere else point * (uniform(whole) ** (1.0 / features))[:, None]
     exponentials = -np.log(uniform(flat))
@@ -92,5 +100,6 @@ def random_start(x0: Array, samples: Array, ball: Ball, on_sphere: bool, seed: i
     if ball.norm == "linf":
         step = point * below(ball.eps, x0.dtype)[:, None].astype(np.float64)
         return np.clip((x0 + step).astype(x0.dtype), *linf_limits(x0, ball))
-    step = towards_zero(point * radii(ball.eps, ball.norm, x0.dtype, x0.shape[1]).target[:, None], x0.dtype)
+    target = radii(ball.eps.astype(wide(x0.dtype)), ball.norm, x0.dtype, x0.shape[1]).target
+    step = towards_zero(point * target[:, None], x0.dtype)
     return place(x0, np.clip(step, *box_room(x0, ball)), ball)

@@ -7,7 +7,7 @@ towards the box in the direction of v_j, the solutions are
 - ℓ2: |δ_j| = min(s |v_j|, a_j), s in (0, 1] the root of ‖δ‖₂ = ε;
 - ℓ1: |δ_j| = min(max(|v_j| - τ, 0), a_j), τ >= 0 the root of ‖δ‖₁ = ε (Croce & Hein 2021; Condat 2016 without box).
 
-The roots are found exactly here, by sorting the breakpoints of the piecewise function.
+The root of ℓ2 is found by sorting the breakpoints of the piecewise function, that of ℓ1 by Newton's method.
 
 Rounding.  A user measures ‖x_adv - x0‖ in the array's own type or in float64, and finds no point outside: results are
 rounded towards x0, and for ℓ2 and ℓ1, whose norms are sums, the radius is first reduced by the largest error that a
@@ -124,7 +124,7 @@ def project(v: Array, x0: Array, ball: Ball) -> Array:
     radius = radii(ball.eps, ball.norm, v.dtype, v.shape[1])
     length = NORMS[ball.norm]
     for row in np.flatnonzero(length(delta) > radius.accept):
-        magnitude = np.abs(v[row]).astype(_wide(v.dtype))
+        magnitude = np.abs(v[row]).astype(wide(v.dtype))
         room = np.where(v[row] < 0, -lowest[row], highest[row]).astype(magnitude.dtype)
         moved = SHRINK[ball.norm](magnitude, room, magnitude.dtype.type(radius.target[row]))
         moved = towards_zero(np.copysign(moved, v[row]), v.dtype)
@@ -172,26 +172,26 @@ def admit(points: Array, x0: Array, ball: Ball) -> Array:
     if ball.norm == "linf":
         lower, upper = linf_limits(x0, ball)
         return np.clip(points, lower, upper)
-    wide = _wide(x0.dtype)
+    widest = wide(x0.dtype)
     accept = radii(ball.eps, ball.norm, x0.dtype, x0.shape[1]).accept
-    inside = NORMS[ball.norm](points.astype(wide) - x0.astype(wide)) <= accept
+    inside = NORMS[ball.norm](points.astype(widest) - x0.astype(widest)) <= accept
     if ball.lower is not None and ball.upper is not None:
         lower, upper = box_limits(x0, ball.lower, ball.upper)
         inside &= np.all((points >= lower) & (points <= upper), axis=1)
     return np.where(inside[:, None], points, place(x0, project(points - x0, x0, ball), ball))
 
 
-def _wide(dtype: np.dtype[Any]) -> np.dtype[Any]:
+def wide(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """Sums of float32 are exact enough in float64; float64 wants the machine's widest type for its extremes."""
     return np.dtype(np.float64) if dtype == np.float32 else np.dtype(np.longdouble)
 
 
 def _l2_norm(delta: Array) -> Array:
-    return np.sqrt(np.sum(np.square(delta.astype(_wide(delta.dtype))), axis=1))
+    return np.sqrt(np.sum(np.square(delta.astype(wide(delta.dtype))), axis=1))
 
 
 def _l1_norm(delta: Array) -> Array:
-    return np.sum(np.abs(delta.astype(_wide(delta.dtype))), axis=1)
+    return np.sum(np.abs(delta.astype(wide(delta.dtype))), axis=1)
 
 
 def _shrink_l2(magnitude: Array, room: Array, radius: Any) -> Array:
@@ -201,24 +201,43 @@ def _shrink_l2(magnitude: Array, room: Array, radius: Any) -> Array:
     clamped = np.concatenate([[0], np.cumsum(room[order] ** 2)])
     free = np.concatenate([np.cumsum(magnitude[order][::-1] ** 2)[::-1], [0]])
     starts = np.concatenate([[0], breaks[order]])  # piece i is s in [starts[i], starts[i + 1]]
-    reaches = np.where(free > 0, clamped + starts**2 * free, clamped)
+    with np.errstate(invalid="ignore", over="ignore"):  # without a box, breaks are infinite
+        reaches = np.where(free > 0, clamped + starts**2 * free, clamped)
     piece = np.searchsorted(reaches, radius**2, side="right") - 1
     return np.minimum(magnitude * np.sqrt((radius**2 - clamped[piece]) / free[piece]), room)
 
 
 def _shrink_l1(magnitude: Array, room: Array, radius: Any) -> Array:
-    """min(max(|v| - τ, 0), room) with sum ``radius``: piecewise linear in τ, with breaks at |v| - room and |v|."""
-    top = magnitude.max()
-    shifted = magnitude - top  # τ is measured from the largest coordinate, where cancellation would hurt
-    breaks = np.concatenate([shifted - room, shifted])
-    order = np.argsort(-breaks)  # τ descends from the largest coordinate, and the sum grows from 0
-    slope = np.cumsum(np.concatenate([-np.ones_like(shifted), np.ones_like(shifted)])[order])
-    breaks = breaks[order]
-    with np.errstate(invalid="ignore"):
-        sums = np.concatenate([[0], np.cumsum(slope[:-1] * -np.diff(breaks))])
-    piece = np.searchsorted(sums, radius, side="right") - 1
-    threshold = breaks[piece] - (radius - sums[piece]) / slope[piece]
-    return np.minimum(np.maximum(shifted - threshold, 0), room)
+    """min(max(|v| - τ, 0), room) of sum ``radius``; τ is measured from a coordinate near it, however large."""
+    if not radius > 0:
+        return np.zeros_like(magnitude)
+    top = pivot = magnitude.max()
+    remainder = _l1_root(magnitude - pivot, room, radius, -pivot, top - pivot, -pivot)
+    for _ in range(3):  # a box can leave the largest coordinate far from τ: then the nearest one takes its place
+        nearest = magnitude[np.argmin(np.abs((magnitude - pivot) - remainder))]
+        if abs(remainder) <= 4 * radius or nearest == pivot:
+            break
+        pivot = nearest
+        remainder = _l1_root(magnitude - pivot, room, radius, -pivot, top - pivot, 0 * pivot)
+    return np.minimum(np.maximum((magnitude - pivot) - remainder, 0), room)
+
+
+def _l1_root(shifted: Array, room: Array, radius: Any, low: Any, high: Any, tau: Any) -> Any:
+    """Newton, kept by bisection between low (sum too large) and high, until the sum is the radius."""
+    for _ in range(4000):  # bisection over all exponents; Newton needs 3 to 10
+        excess = shifted - tau
+        beyond = np.sum(np.minimum(np.maximum(excess, 0), room)) - radius
+        if abs(beyond) <= 2.0**-48 * radius:  # within the distance of target and accepted radius
+            break
+        low, high = (tau, high) if beyond > 0 else (low, tau)
+        slope = np.count_nonzero((excess > 0) & (excess < room))
+        following = tau + beyond / slope if slope else high
+        if not low < following < high:
+            following = low + (high - low) / 2
+            if following in (low, high):
+                return high
+        tau = following
+    return tau
 
 
 NORMS: dict[str, Callable[[Array], Array]] = {"l2": _l2_norm, "l1": _l1_norm}
