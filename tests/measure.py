@@ -30,7 +30,9 @@ def hold_ball(delta: np.ndarray, ball: Ball) -> None:
     wide = np.abs(delta.astype(np.float64))
     exponent = np.frexp(np.max(wide, axis=1, initial=0))[1]
     scaled = np.ldexp(wide, -exponent[:, None])
-    for parts, eps in ((wide, ball.eps), (scaled, np.ldexp(ball.eps, -exponent))):
+    with np.errstate(over="ignore"):  # a radius far beyond the row: infinite, and the row is inside
+        scaled_eps = np.ldexp(ball.eps, -exponent)
+    for parts, eps in ((wide, ball.eps), (scaled, scaled_eps)):
         if ball.norm == "linf":
             hold_norms(np.max(parts, axis=1, initial=0), eps)
         elif ball.norm == "l1":
