@@ -7,6 +7,9 @@ Each case checks its answer against the reference backend on a few samples first
 
 from __future__ import annotations
 
+import statistics
+import time
+
 import numpy as np
 import pytest
 from machine import peak_flops
@@ -23,13 +26,21 @@ def test_pgd(benchmark, workload: Workload) -> None:
     reference = workload.run(net, x[some], y[some], backend="reference")
     np.testing.assert_allclose(ours.loss, reference.loss, rtol=1e-3)
 
-    peak = peak_flops(workload.dtype) * workload.threads
-    benchmark.pedantic(workload.run, args=(net, x, y), kwargs={"backend": "cpu"}, rounds=7, warmup_rounds=1)
-    peak = max(peak, peak_flops(workload.dtype) * workload.threads)
-    rate = workload.flops() / benchmark.stats.stats.median
+    shares = []
+
+    def attack_between_peaks() -> None:
+        """One attack; the peak is the larger of those measured just before and just after it."""
+        peak = peak_flops(workload.dtype)
+        start = time.perf_counter()
+        workload.run(net, x, y, backend="cpu")
+        rate = workload.flops() / (time.perf_counter() - start)
+        shares.append(rate / (max(peak, peak_flops(workload.dtype)) * workload.threads))
+
+    for _ in range(7):
+        attack_between_peaks()
+    benchmark.pedantic(workload.run, args=(net, x, y), kwargs={"backend": "cpu"}, rounds=3, warmup_rounds=0)
     benchmark.extra_info |= {
         "isa": active_isa(),
-        "peak_gflops": round(peak / 1e9, 1),
-        "gflops": round(rate / 1e9, 1),
-        "share_of_peak": round(rate / peak, 3),
+        "share_of_peak": round(statistics.median(shares), 3),
+        "best_share_of_peak": round(max(shares), 3),
     }

@@ -12,7 +12,7 @@
 
 namespace pyfirstorder::PYFIRSTORDER_TARGET {
 
-constexpr size_t kCacheLine = 64, kPage = 4096;
+constexpr size_t kPage = 4096;
 
 class Arena {
  public:
@@ -21,14 +21,14 @@ class Arena {
   template <class T>
   T* take(int64_t count) {
     char* const piece = base_ ? base_ + used_ : nullptr;
-    used_ += (size_t(count) * sizeof(T) + kCacheLine - 1) / kCacheLine * kCacheLine;
+    used_ += (size_t(count) * sizeof(T) + size_t(kCacheLine) - 1) / size_t(kCacheLine) * size_t(kCacheLine);
     return reinterpret_cast<T*>(piece);
   }
 
   template <class T>
   Rows<T> take_rows(int64_t rows, int64_t columns) {
     int64_t stride = padded<T>(columns);
-    if (size_t(stride) * sizeof(T) % kPage == 0) stride += int64_t(kCacheLine / sizeof(T));
+    if (size_t(stride) * sizeof(T) % kPage == 0) stride += kCacheLine / int64_t(sizeof(T));
     return {take<T>(rows * stride), stride};
   }
 

@@ -85,16 +85,12 @@ class AttackWorker {
 
  private:
   static int64_t tile_rows(const Task<T>& task) {
-    // Few rows, so that the tile stays in the second cache beside a panel (measured: 2 or 3 groups are best); more
-    // when the weights come from memory, so that they are read more rarely.
-    constexpr int64_t kGroups = 3, kGroupsForLargeWeights = 8, kLargeWeights = 16 << 20, kMostBytes = 4 << 20;
+    // Enough rows that reading the weights costs little; their state stays within a few caches.
+    constexpr int64_t kGroups = 8, kMostBytes = 4 << 20;
     const Network<T>& network = *task.network;
-    const int64_t size = int64_t(sizeof(T));
-    const int64_t weights = 2 * size * network.in_features * network.hidden_features;
-    const int64_t per_group =
-        kTileRows * size * (8 * network.in_features + 2 * network.hidden_features + 3 * network.out_features);
-    int64_t groups = weights > kLargeWeights ? kGroupsForLargeWeights : kGroups;
-    if (groups > kMostBytes / per_group) groups = kMostBytes / per_group;
+    const int64_t per_group = kTileRows * int64_t(sizeof(T)) *
+                              (8 * network.in_features + 2 * network.hidden_features + 3 * network.out_features);
+    int64_t groups = kGroups * per_group > kMostBytes ? kMostBytes / per_group : kGroups;
     if (groups < 1) groups = 1;
     const int64_t rows = groups * kTileRows;
     return task.rows_per_worker < rows ? (task.rows_per_worker > 0 ? task.rows_per_worker : 1) : rows;

@@ -16,22 +16,33 @@ struct Rows {
   int64_t stride;
 };
 
-// The block of a panel's depth that the rows of a tile share while it lies in the nearest cache.
-constexpr int64_t kDepthBlock = 512;
+// The rows of a tile are read once for every panel, so the part of them that one pass over the panels needs stays in
+// the second cache; panels are read once and come from further away, so each is fetched while the one before is in use.
+constexpr int64_t kRowsInCache = 256 << 10;  // bytes
+constexpr int64_t kCacheLine = 64;
+constexpr int kSecondCache = 2;  // locality of a prefetch
+
+struct Prefetch {
+  const char* from;
+  int64_t pace;
+};
 
 // ROWS rows x COUNT panels of VECTORS vectors, all in registers, over `depth` rows of panels that are `panel_depth`
-// deep.
+// deep.  On the way it fetches a share of the next panel into the second cache: `pace` bytes a line that it reads.
 template <class T, int ROWS, int COUNT, int VECTORS>
 [[gnu::noinline]] void product_kernel(Rows<const T> x, const T* panel, int64_t panel_depth, int64_t depth,
-                                      Rows<const T> start, Rows<T> c) {
+                                      Prefetch ahead, Rows<const T> start, Rows<T> c) {
   using V = Vec<T>;
   constexpr int64_t kWidth = VECTORS * lanes<T>();
+  constexpr int64_t kRowBytes = COUNT * kWidth * int64_t(sizeof(T));
   V sums[ROWS][COUNT * VECTORS];
   for (int row = 0; row < ROWS; ++row)
     for (int j = 0; j < COUNT * VECTORS; ++j)
       sums[row][j] = start.data ? load(start.data + row * start.stride + j * lanes<T>()) : V{};
 
   for (int64_t k = 0; k < depth; ++k) {
+    for (int64_t line = 0; line < kRowBytes; line += kCacheLine, ahead.from += ahead.pace)
+      __builtin_prefetch(ahead.from, 0, kSecondCache);
     V columns[COUNT * VECTORS];
     for (int p = 0; p < COUNT; ++p)
       for (int v = 0; v < VECTORS; ++v)
@@ -47,7 +58,7 @@ template <class T, int ROWS, int COUNT, int VECTORS>
 }
 
 template <class T>
-using ProductKernel = void (*)(Rows<const T>, const T*, int64_t, int64_t, Rows<const T>, Rows<T>);
+using ProductKernel = void (*)(Rows<const T>, const T*, int64_t, int64_t, Prefetch, Rows<const T>, Rows<T>);
 
 // Panels that a kernel of so many rows takes at once.
 constexpr int panels_at_once(int rows) {
@@ -91,34 +102,46 @@ inline ProductKernel<T> many_panels_kernel(int rows) {
   }
 }
 
+// Rows of depth that one pass over all panels takes: equal blocks of which `rows` rows fit the cache.
+template <class T>
+inline int64_t depth_block(int64_t rows, int64_t depth) {
+  const int64_t blocks = (rows * depth * int64_t(sizeof(T)) + kRowsInCache - 1) / kRowsInCache;
+  return blocks > 1 ? (depth + blocks - 1) / blocks : depth;
+}
+
 // All rows of a tile; start (one value per column, padded) may be null for zero.  c has padded columns.
 template <class T>
 void product(Rows<const T> x, int64_t rows, Panels<T> matrix, const T* start, Rows<T> c, const int* stop) {
   const int64_t groups = (rows + kTileRows - 1) / kTileRows;
   const int64_t at_once = groups == 1 && rows <= 4 ? panels_at_once(int(rows)) : 1;
-  const T* panel = matrix.data;
-  for (int64_t first = 0; first < matrix.columns && !__atomic_load_n(stop, __ATOMIC_RELAXED);) {
-    const int64_t left = matrix.columns - first;
-    const bool many = at_once > 1 && left >= at_once * panel_width<T>();
-    const int64_t whole = panel_width<T>() * (many ? at_once : 1);
-    const int64_t width = left < whole ? padded<T>(left) : whole;
-    const T* const from = start ? start + first : nullptr;
-    for (int64_t k = 0; k < matrix.depth; k += kDepthBlock) {
-      const int64_t depth = matrix.depth - k < kDepthBlock ? matrix.depth - k : kDepthBlock;
+  const int64_t block = depth_block<T>(rows, matrix.depth);
+  for (int64_t k = 0; k == 0 || k < matrix.depth; k += block) {
+    const int64_t depth = matrix.depth - k < block ? matrix.depth - k : block;
+    const T* panel = matrix.data;
+    for (int64_t first = 0; first < matrix.columns && !__atomic_load_n(stop, __ATOMIC_RELAXED);) {
+      const int64_t left = matrix.columns - first;
+      const bool many = at_once > 1 && left >= at_once * panel_width<T>();
+      const int64_t whole = panel_width<T>() * (many ? at_once : 1);
+      const int64_t width = left < whole ? padded<T>(left) : whole;
+      const int64_t panel_columns = many ? panel_width<T>() : width;
+      const T* const next = panel + matrix.depth * width + k * panel_columns;
+      Prefetch ahead = {reinterpret_cast<const char*>(next), (kCacheLine + groups - 1) / groups};
       // Rows are shared out evenly among the groups: a last group of one row would wait for latencies.
       for (int64_t group = 0, row = 0; group < groups; ++group) {
         const int count = int((rows - row + groups - group - 1) / (groups - group));
         const ProductKernel<T> kernel =
             many ? many_panels_kernel<T>(count) : edge_kernel<T>(count, int(width / lanes<T>()));
         const Rows<T> sums = {c.data + row * c.stride + first, c.stride};
-        const Rows<const T> begin = k == 0 ? Rows<const T>{from, 0} : Rows<const T>{sums.data, sums.stride};
-        const int64_t panel_width_now = many ? panel_width<T>() : width;
-        kernel({x.data + row * x.stride + k, x.stride}, panel + k * panel_width_now, matrix.depth, depth, begin, sums);
+        const Rows<const T> begin =
+            k == 0 ? Rows<const T>{start ? start + first : nullptr, 0} : Rows<const T>{sums.data, sums.stride};
+        kernel({x.data + row * x.stride + k, x.stride}, panel + k * panel_columns, matrix.depth, depth, ahead, begin,
+               sums);
+        ahead.from += depth * width * int64_t(sizeof(T)) / groups;
         row += count;
       }
+      panel += matrix.depth * width;
+      first += width;
     }
-    panel += matrix.depth * width;
-    first += width;
   }
 }
 
