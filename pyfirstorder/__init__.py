@@ -14,12 +14,20 @@ from pyfirstorder.backends import available_backends
 from pyfirstorder.config import __version__, show_config
 from pyfirstorder.network import TwoLayerNetwork, load_network, random_network
 from pyfirstorder.problem import Status
-from pyfirstorder.results import AttackResult, MinimalRadius, RobustnessCurve, Trace, ZeroGradientWarning
+from pyfirstorder.results import (
+    AttackResult,
+    MinimalRadius,
+    NotFiniteWarning,
+    RobustnessCurve,
+    Trace,
+    ZeroGradientWarning,
+)
 from pyfirstorder.sweeps import minimal_eps, robustness_curve
 
 __all__ = [
     "AttackResult",
     "MinimalRadius",
+    "NotFiniteWarning",
     "RobustnessCurve",
     "Status",
     "Trace",

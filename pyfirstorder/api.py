@@ -51,7 +51,9 @@ def forward(net: TwoLayerNetwork, x: Array, *, backend: str = "auto", threads: i
     """
     validate.network(net)
     points = validate.points("x", x, net.in_features)
-    output = backends.get(backend).forward(net.weights(points.rows.dtype), points.rows, validate.threads(threads))
+    output = backends.get(validate.backend(backend)).forward(
+        net.weights(points.rows.dtype), points.rows, validate.threads(threads)
+    )
     return output[:, 0] if net.scalar_output else output
 
 
@@ -116,6 +118,11 @@ def input_gradient(
     TypeError, ValueError
         If an argument is of the wrong kind or value; the message names it.
 
+    References
+    ----------
+    Deng et al. 2020 (arXiv 2010.10650) for the gradient; of the losses, margin is that of Carlini & Wagner 2017
+    (arXiv 1608.04644) and dlr that of Croce & Hein 2020 (arXiv 2003.01690).
+
     Examples
     --------
     >>> import numpy as np, pyfirstorder as fo
@@ -125,7 +132,7 @@ def input_gradient(
     """
     validate.network(net)
     points = validate.points("x", x, net.in_features)
-    chosen = backends.get(backend)
+    chosen = backends.get(validate.backend(backend))
     count = validate.threads(threads)
     objective = make_objective(net, points.rows, y, loss, targeted, chosen, count)
     value, gradient, _ = chosen.input_gradient(net.weights(points.rows.dtype), points.rows, objective, count)
@@ -187,6 +194,7 @@ def project(
     points = validate.points("delta", rows, math.prod(rows.shape[1:]))
     centre = np.zeros_like(points.rows) if x is None else validate.like("x", x, points)
     box = validate.bounds(bounds, points._replace(rows=centre))
-    ball = Ball(validate.norm(norm), validate.per_sample("eps", eps, len(points.rows)), *(box or (None, None)))
-    moved = backends.get(backend).project(points.rows, centre, ball, validate.threads(threads))
+    radii = validate.radii("eps", eps, len(points.rows), points.rows.dtype)
+    ball = Ball(validate.norm(norm), radii, *(box or (None, None)))
+    moved = backends.get(validate.backend(backend)).project(points.rows, centre, ball, validate.threads(threads))
     return moved.reshape(points.shape)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from pyfirstorder.attacks import DEFAULT_RHO, DEFAULT_SPARSE_FRACTION, attack
+from pyfirstorder.results import warn_of_ends
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -40,6 +41,7 @@ def pgd(
     keep: Literal["last", "best", "both"] = "last",
     trace: bool = False,
     retire: bool = True,
+    evaluation: Literal["auto", "dense", "hidden", "incremental"] = "auto",
     on_invalid: Literal["raise", "mark"] = "raise",
     progress: Progress = False,
     backend: str = "auto",
@@ -58,7 +60,7 @@ def pgd(
     y, loss, targeted
         Targets and loss, see `input_gradient`.  With ``targeted`` y holds the classes to reach.
     eps : float or array (B,)
-        Radius; infinity for no ball (then a step size is needed).
+        Radius, which the type of x must hold; infinity for no ball (then a step size is needed).
     norm : "linf", "l2", "l1", inf, 2 or 1
     steps : int
         T; 0 evaluates the start.
@@ -75,12 +77,13 @@ def pgd(
     bounds : (lower, upper), optional
         Scalars or arrays of the shape of a sample.
     x_init : array of the shape and type of x, optional
-        Where to start, projected if it is outside.  Not together with ``random_start``.
+        Where to start, projected if it is outside.  Not together with ``random_start``.  Rows that ``on_invalid`` marks
+        are not looked at.
     random_start : bool, "ball" or "sphere"
         Start uniformly in the ball (True) or on its boundary, clipped to the box.
     restarts : int
-        Attacks of each sample from different random starts.  Per sample the one that succeeds, then the one with the
-        larger loss, is kept.
+        Attacks of each sample from different random starts; 1 without a random start.  Per sample the one that
+        succeeds, then the one with the larger loss, is kept.
     seed, sample_offset : int
         The random start of row i is keyed by (seed, restart, sample_offset + i): a data set attacked in blocks gives
         what it gives at once, if each block says where it begins.
@@ -96,6 +99,11 @@ def pgd(
     retire : bool
         Leave fixed points and cycles of two points as soon as they are reached.  The result is the same to the bit;
         only the count of steps tells.
+    evaluation : "auto", "dense", "hidden" or "incremental"
+        How products with the weights are found, with the same answer up to rounding: "dense" multiplies in every step;
+        "hidden" runs on hidden units (l2 without bounds, gradient or normalized, no momentum, no trace);
+        "incremental" follows what changed (direction sign; relu, leaky_relu, identity).  "auto" takes what costs least
+        for this network and these options; backends other than cpu only have "dense".
     on_invalid : "raise" or "mark"
         What a NaN or infinity in x does: an error, or that row comes back unchanged with status INVALID_INPUT.
     progress : bool or callable
@@ -116,6 +124,8 @@ def pgd(
     -----
     ZeroGradientWarning
         If the gradient of a sample was exactly zero.
+    NotFiniteWarning
+        If the loss or the gradient of a sample overflowed.
 
     References
     ----------
@@ -129,7 +139,7 @@ def pgd(
     >>> r.x_adv
     array([[0.75, 0.75]])
     """
-    return attack(
+    result = attack(
         "pgd",
         net,
         x,
@@ -154,11 +164,14 @@ def pgd(
         keep=keep,
         trace=trace,
         retire=retire,
+        evaluation=evaluation,
         on_invalid=on_invalid,
         progress=progress,
         backend=backend,
         threads=threads,
     )[0]
+    warn_of_ends(result.status[None], stacklevel=2)
+    return result
 
 
 def apgd(
@@ -210,6 +223,13 @@ def apgd(
     TypeError, ValueError
         If an argument is of the wrong kind or value; the message names it.
 
+    Warns
+    -----
+    ZeroGradientWarning
+        If the gradient of a sample was exactly zero.
+    NotFiniteWarning
+        If the loss or the gradient of a sample overflowed.
+
     References
     ----------
     Croce & Hein 2020, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
@@ -222,7 +242,7 @@ def apgd(
     >>> fo.apgd(net, np.array([[1.0, 0.5]]), np.array([0]), eps=0.25, steps=10).success
     array([False])
     """
-    return attack(
+    result = attack(
         "apgd",
         net,
         x,
@@ -247,3 +267,5 @@ def apgd(
         backend=backend,
         threads=threads,
     )[0]
+    warn_of_ends(result.status[None], stacklevel=2)
+    return result

@@ -8,10 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyfirstorder import backends, validate
-from pyfirstorder.problem import STEEPEST_DIRECTION, Array, AttackOptions, Ball, Objective
+from pyfirstorder import backends, checks, validate
+from pyfirstorder.problem import (
+    EVALUATIONS,
+    PIECEWISE_LINEAR,
+    STEEPEST_DIRECTION,
+    Array,
+    AttackOptions,
+    Ball,
+    Objective,
+)
 from pyfirstorder.progress import progress_callback
-from pyfirstorder.results import AttackResult, attack_result, warn_of_zero_gradients
+from pyfirstorder.results import AttackResult, attack_result
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -64,52 +72,55 @@ def attack(
     momentum: float = 0.0,
     retire: bool = True,
     rho: float = DEFAULT_RHO,
+    evaluation: str = "auto",
 ) -> list[AttackResult]:
-    """Attack every sample at every radius (each a scalar or one number per sample) in one batch."""
+    """Attack every sample at every radius (each a scalar or one number per sample) in one batch, without a warning."""
     validate.network(net)
-    mark = validate.choice("on_invalid", on_invalid, ("raise", "mark")) == "mark"
+    mark = checks.choice("on_invalid", on_invalid, ("raise", "mark")) == "mark"
     points = validate.points("x", x, net.in_features, mark_invalid=mark)
-    samples = len(points.rows)
+    samples, dtype = len(points.rows), points.rows.dtype
     norm = validate.norm(norm)
     box = validate.bounds(bounds, points)
     rows = points.rows if points.invalid is None else _without_invalid(points, box)
-    eps = np.concatenate([validate.per_sample("eps", radius, samples) for radius in radii])
+    eps = np.concatenate([validate.radii("eps", radius, samples, dtype) for radius in radii])
     if algorithm == "apgd" and not np.isfinite(eps).all():
         raise ValueError("eps: expected finite radii, because apgd takes its step size from them, got infinity")
     if points.invalid is not None:
         eps = np.where(np.tile(points.invalid, len(radii)), 0.0, eps)
-    steps = validate.integer("steps", steps, 0, _MOST_STEPS)
+    steps = checks.integer("steps", steps, 0, _MOST_STEPS)
     start = validate.random_start(random_start)
     if start != "none" and not np.isfinite(eps).all():
         raise ValueError("eps: expected finite radii for a random start, got infinity")
     if x_init is not None and start != "none":
         raise ValueError("x_init: expected None with random_start, or random_start=False with x_init")
-    chosen, count = backends.get(backend), validate.threads(threads)
+    chosen, count = backends.get(validate.backend(backend)), validate.threads(threads)
     objective = make_objective(net, rows, y, loss, targeted, chosen, count)
-    if validate.flag("early_stop", early_stop) and not objective.has_classes:
+    if checks.flag("early_stop", early_stop) and not objective.has_classes:
         raise ValueError(f"early_stop: expected False, because {objective.loss} has no classes and so no success")
     options = AttackOptions(
-        algorithm=validate.choice("algorithm", algorithm, ALGORITHMS),
+        algorithm=checks.choice("algorithm", algorithm, ALGORITHMS),
         steps=steps,
-        step_size=_step_size(algorithm, eps, steps, step_size, rel_step_size, len(radii)),
+        step_size=_step_size(algorithm, eps, steps, step_size, rel_step_size, len(radii), dtype),
         direction=STEEPEST_DIRECTION[norm] if direction is None else validate.direction(direction),
         sparse_count=_sparse_count(sparse_fraction, net.in_features),
-        momentum=validate.real("momentum", momentum, 0.0, _LARGEST),
+        momentum=_momentum(momentum, dtype),
         random_start=start,
-        restarts=validate.integer("restarts", restarts, 1, _MOST_RESTARTS),
-        seed=validate.integer("seed", seed, 0, 2**64 - 1),
-        sample_offset=validate.integer("sample_offset", sample_offset, 0, 2**62),
+        restarts=_restarts(restarts, start),
+        seed=checks.integer("seed", seed, 0, 2**64 - 1),
+        sample_offset=checks.integer("sample_offset", sample_offset, 0, 2**62),
         early_stop=bool(early_stop),
-        keep_best=validate.choice("keep", keep, ("last", "best", "both")) != "last",
-        trace=validate.flag("trace", trace),
-        rho=validate.real("rho", rho, 0.0, 1.0),
-        retire=validate.flag("retire", retire),
+        keep_best=checks.choice("keep", keep, ("last", "best", "both")) != "last",
+        trace=checks.flag("trace", trace),
+        rho=checks.real("rho", rho, 0.0, 1.0),
+        retire=checks.flag("retire", retire),
+        evaluation=checks.choice("evaluation", evaluation, EVALUATIONS),
         threads=count,
     )
+    _check_evaluation(net, norm, box is not None, options, chosen)
     first = None if x_init is None else validate.like("x_init", x_init, points)
     with progress_callback(progress) as on_progress:
         arrays = chosen.attack(
-            net.weights(points.rows.dtype),
+            net.weights(dtype),
             rows,
             objective,
             Ball(norm, eps, *(box or (None, None))),
@@ -118,9 +129,6 @@ def attack(
         )
     if keep == "best":
         arrays = arrays.ending_at_best()
-    warn_of_zero_gradients(
-        arrays.status if points.invalid is None else arrays.status[~np.tile(points.invalid, len(radii))], stacklevel=3
-    )
     return [
         attack_result(
             arrays.rows(i * samples, (i + 1) * samples),
@@ -138,7 +146,7 @@ def make_objective(
     net: TwoLayerNetwork, rows: Array, y: ArrayLike, loss: str | None, targeted: bool, backend: Backend, threads: int
 ) -> Objective:
     """The validated objective; targeted dlr moves away from the class predicted at x, or the runner-up to y."""
-    objective = validate.objective(net, y, len(rows), rows.dtype, loss, validate.flag("targeted", targeted))
+    objective = validate.objective(net, y, len(rows), rows.dtype, loss, checks.flag("targeted", targeted))
     if objective.loss != "dlr" or not objective.targeted:
         return objective
     output = np.array(backend.forward(net.weights(rows.dtype), rows, threads))
@@ -162,6 +170,7 @@ def _step_size(
     step_size: ArrayLike | None,
     rel_step_size: float | None,
     radii: int,
+    dtype: np.dtype[Any],
 ) -> Array:
     """η per job, in the units of the norm."""
     if algorithm == "apgd":
@@ -169,14 +178,62 @@ def _step_size(
     if step_size is not None and rel_step_size is not None:
         raise ValueError("rel_step_size: expected None with step_size, or the other way round")
     if step_size is not None:
-        return np.tile(validate.finite_per_sample("step_size", step_size, len(eps) // radii), radii)
+        return np.tile(validate.finite_per_sample("step_size", step_size, len(eps) // radii, dtype), radii)
     if not np.isfinite(eps).all():
         raise ValueError("step_size: expected a number, because eps is infinite, got None")
+    name, share = "step_size", DEFAULT_STEPS_ACROSS / max(steps, 1)
     if rel_step_size is not None:
-        return eps * validate.real("rel_step_size", rel_step_size, 0.0, _LARGEST)
-    return eps * (DEFAULT_STEPS_ACROSS / max(steps, 1))
+        name, share = "rel_step_size", checks.real("rel_step_size", rel_step_size, 0.0, _LARGEST)
+    with np.errstate(over="ignore"):
+        size = eps * share
+    if (size > np.finfo(dtype).max).any():
+        raise ValueError(
+            f"{name}: expected a step size of at most {np.finfo(dtype).max:g}, the largest {dtype}, "
+            f"got {share:g} * {eps.max():g}"
+        )
+    return size
+
+
+def _momentum(momentum: float, dtype: np.dtype[Any]) -> float:
+    number = checks.real("momentum", momentum, 0.0, _LARGEST)
+    validate.within_range("momentum", np.array(number), dtype)
+    return number
+
+
+def _restarts(restarts: int, start: str) -> int:
+    count = checks.integer("restarts", restarts, 1, _MOST_RESTARTS)
+    if count > 1 and start == "none":
+        raise ValueError(
+            f"restarts: expected 1 without a random start, from which all would be the same, got {count}; "
+            "pass random_start=True"
+        )
+    return count
+
+
+def _check_evaluation(net: TwoLayerNetwork, norm: str, has_box: bool, options: AttackOptions, backend: Backend) -> None:
+    """A way of evaluation that was asked for must be one that the backend has and the attack allows."""
+    asked = options.evaluation
+    if asked not in backend.evaluations:
+        raise ValueError(
+            f"evaluation: expected one of {', '.join(backend.evaluations)} of {backend.name}, got {asked!r}"
+        )
+    plain = options.algorithm == "pgd" and not options.trace and not options.momentum
+    ascends = options.direction in ("gradient", "normalized")
+    if asked == "hidden" and not (plain and ascends and norm == "l2" and not has_box):
+        raise ValueError(
+            "evaluation: 'hidden' is for l2 without bounds, direction gradient or normalized, no momentum and no trace"
+        )
+    if (
+        asked == "incremental"
+        and net.activation.partition("(")[0] not in PIECEWISE_LINEAR
+        and options.direction != "sign"
+    ):
+        raise ValueError(
+            f"evaluation: 'incremental' is for direction sign or activations {', '.join(PIECEWISE_LINEAR)}, "
+            f"got {options.direction} and {net.activation}"
+        )
 
 
 def _sparse_count(fraction: float, features: int) -> int:
-    share = validate.real("sparse_fraction", fraction, 0.0, 1.0)
+    share = checks.real("sparse_fraction", fraction, 0.0, 1.0)
     return max(1, round(share * features))

@@ -6,17 +6,19 @@ call would give.
 
 from __future__ import annotations
 
+import re
 import time
 import warnings
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import pyfirstorder as fo
-from pyfirstorder import datasets, validate
+from pyfirstorder import checks, datasets, files
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from contextlib import ExitStack
     from pathlib import Path
 
@@ -44,7 +46,7 @@ class Sweep:
         self.loss = np.zeros(shape, dtype=np.float32)
         self.clean_right = 0
         self.sizes, self.steps = np.zeros((2, len(eps)))  # sums of the norms of perturbations, and of steps taken
-        self.zero_gradient = 0
+        self.zero_gradient = self.not_finite = 0
         self.seconds = 0.0
         self.examples: Examples | None = None
 
@@ -57,8 +59,9 @@ class Sweep:
                 report(begin + share * size)
 
             started = time.perf_counter()
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), self._rows_of_the_file(begin):
                 warnings.simplefilter("ignore", fo.ZeroGradientWarning)  # counted instead
+                warnings.simplefilter("ignore", fo.NotFiniteWarning)
                 curve = fo.robustness_curve(
                     self.net,
                     x,
@@ -76,6 +79,20 @@ class Sweep:
                 store(i, begin, result.x_adv)
             if begin == 0:
                 self.examples = self._choose_examples(x, clean, clean == y, curve)
+
+    @contextmanager
+    def _rows_of_the_file(self, begin: int) -> Iterator[None]:
+        """Errors of the block that begins there, with the rows that they name counted as in the file."""
+        rows = self.dataset.rows
+
+        def in_file(row: re.Match[str]) -> str:
+            return f"row {rows[begin + int(row[1])]}"
+
+        try:
+            yield
+        except (TypeError, ValueError) as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(re.sub(r"\brow (\d+)", in_file, str(error))) from error
 
     def _goal(self, y: Array) -> Array:
         """The classes that the attack starts from or, if targeted, is to reach."""
@@ -102,6 +119,7 @@ class Sweep:
         self.sizes[i] += np.linalg.norm(delta, ord=float(self.options["norm"][1:]), axis=1).sum()
         self.steps[i] += result.steps.sum()
         self.zero_gradient += result.zero_gradient
+        self.not_finite += result.not_finite
 
     def _choose_examples(self, x: Array, clean: Array, right: Array, curve: RobustnessCurve) -> Examples:
         """Samples, spread over the block, that were turned by the smallest radius that turned enough of them."""
@@ -126,6 +144,11 @@ class Sweep:
         """Share of the samples at which the attack failed, at each radius and all smaller ones."""
         return 1 - self.success.mean(axis=1)
 
+    @property
+    def rate(self) -> float:
+        """Samples attacked in a second; the radii, attacked in one batch, count as samples and share it."""
+        return self.success.size / self.seconds
+
     def arrays(self) -> dict[str, Any]:
         """What the result file holds besides the adversarial examples."""
         return {
@@ -141,12 +164,13 @@ class Sweep:
     def summary(self) -> str:
         """How fast it was, and what went wrong."""
         radii, samples = self.success.shape
-        attacks = samples * radii
-        lines = [f"{samples} samples x {radii} radii in {self.seconds:.1f} s: {attacks / self.seconds:.0f} a second"]
+        lines = [f"{samples} samples x {radii} radii in {self.seconds:.1f} s: {self.rate:.0f} a second"]
         if self.zero_gradient:
             lines.append(
                 f"{self.zero_gradient} attacks ended where the gradient was exactly zero: see ZeroGradientWarning"
             )
+        if self.not_finite:
+            lines.append(f"{self.not_finite} attacks ended where the loss overflowed: see NotFiniteWarning")
         return "\n".join(lines)
 
 
@@ -160,12 +184,15 @@ def storage(stack: ExitStack, output: Path, dataset: Dataset, eps: Array) -> tup
             x_adv[i, begin : begin + len(rows)] = rows
 
         return keep, {"x_adv": x_adv}
-    paths = [
-        stack.enter_context(datasets.written_at_once(output / f"x_adv_eps_{float(radius)!r}.npy")) for radius in eps
-    ]
+    paths = [stack.enter_context(files.written_at_once(path)) for path in files_on_disk(output, eps)]
     for path in paths:
         datasets.create_npy(path, shape)
     return lambda i, begin, rows: datasets.write_rows(paths[i], begin, rows), {}
+
+
+def files_on_disk(output: Path, eps: Array) -> list[Path]:
+    """Where adversarial examples of data on disk go, by radius."""
+    return [output / f"x_adv_eps_{float(radius)!r}.npy" for radius in eps]
 
 
 def rows_of_a_block(block_size: int | None, dataset: Dataset, radii: int) -> int:
@@ -173,7 +200,7 @@ def rows_of_a_block(block_size: int | None, dataset: Dataset, radii: int) -> int
     if not len(dataset):
         raise ValueError("data: expected at least one sample to attack, got none")
     if block_size is not None:
-        return validate.integer("block_size", block_size, 1, 2**31 - 1)
+        return checks.integer("block_size", block_size, 1, 2**31 - 1)
     row_bytes = 4 * dataset.features * radii
     return max(1, min(MOST_ROWS, BLOCK_BYTES // row_bytes))
 

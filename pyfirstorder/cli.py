@@ -7,8 +7,9 @@ Whatever a command writes appears under its name only when it is complete.
 
 from __future__ import annotations
 
+import math
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from functools import wraps
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,8 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 
 import pyfirstorder as fo
-from pyfirstorder import datasets, training, validate
-from pyfirstorder.blockwise import Sweep, from_clean, rows_of_a_block, storage
+from pyfirstorder import checks, datasets, files, training, validate
+from pyfirstorder.blockwise import Sweep, files_on_disk, from_clean, rows_of_a_block, storage
 
 _MISSING: ImportError | None = None
 try:
@@ -40,13 +41,15 @@ except ImportError as error:  # said by main, so that this module can be importe
     _MISSING = error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from pyfirstorder.datasets import Dataset
     from pyfirstorder.problem import Array
 
 
 RESULTS_FILE = "adversarial.npz"
+_MOST_DIGITS = 10  # of a side of an image
+PICTURES = ("accuracy.png", "examples.png")
 
 
 def main() -> None:
@@ -116,8 +119,13 @@ def train(
 ) -> None:
     """Train a two-layer network, plainly or against an adversary."""
     console = Console()
+    files.require_writable("output", output, ".npz")
+    _refuse_to_overwrite([output], [Path(data), labels])
     everything = datasets.load(data, labels)
     rest, validation = datasets.split(everything, held_out, seed)
+    if not len(rest):
+        held = f"{len(validation)} of {len(everything)} are held out"
+        raise ValueError(f"data: expected at least one sample to train on, got none: {held}")
     console.print(f"{everything.describe()}, {len(validation)} of them held out", highlight=False)
     adversary = {
         "eps": adversarial_eps,
@@ -127,7 +135,7 @@ def train(
         "random_start": adversarial_random_start,
         "bounds": _bounds(bounds, everything),
     }
-    with datasets.written_at_once(output) as path, _bar(console, "{task.fields[state]}") as bar:
+    with _bar(console, "{task.fields[state]}") as bar:
         task = bar.add_task("train", total=1.0, state="")
         result = training.train(
             rest.x,
@@ -150,7 +158,7 @@ def train(
             backend=backend,
             threads=threads,
         )
-        result.network.save(path)
+    result.network.save(output)
     last = f"after {epochs} epochs: {_state(result.history[-1])}; " if result.history else ""
     console.print(f"{last}wrote {output}", highlight=False, soft_wrap=True)
 
@@ -181,7 +189,9 @@ def attack(
     bounds: Bounds = None,
     held_out: Annotated[float | None, typer.Option(help="Attack only this part, split as train does.")] = None,
     limit: Annotated[int | None, typer.Option(help="Attack only the first samples.")] = None,
-    image_shape: Annotated[str | None, typer.Option(help="HEIGHT,WIDTH of flat samples, to show examples.")] = None,
+    image_shape: Annotated[
+        str | None, typer.Option(help="HEIGHT,WIDTH[,CHANNELS] of flat samples, to show examples.")
+    ] = None,
     block_size: Annotated[int | None, typer.Option(help="Samples attacked at a time; bounds the memory.")] = None,
     threads: Threads = None,
     backend: Backend = "auto",
@@ -195,7 +205,7 @@ def attack(
     if held_out is not None:
         dataset = datasets.split(dataset, held_out, seed)[1]
     if limit is not None:
-        dataset = dataset.first(validate.integer("limit", limit, 1, 2**63 - 1))
+        dataset = dataset.first(checks.integer("limit", limit, 1, 2**63 - 1))
     console.print(f"{net!r}\n{dataset.describe()}", highlight=False, soft_wrap=True)
     radii = validate.increasing("eps", _numbers("eps", eps))
     options = {
@@ -217,20 +227,47 @@ def attack(
     options = {name: value for name, value in options.items() if value is not None}
     earlier = None if compare is None else _read_curve(compare)
     shown_shape = _image_shape(image_shape, dataset)
-    output.mkdir(parents=True, exist_ok=True)
+    block_rows = rows_of_a_block(block_size, dataset, len(radii))
+    results = output / RESULTS_FILE
+    written = [
+        results,
+        *(output / name for name in PICTURES),
+        *(files_on_disk(output, radii) if dataset.on_disk else []),
+    ]
+    _refuse_to_overwrite(written, [network, Path(data), labels, None if compare is None else compare / RESULTS_FILE])
     sweep = Sweep(net, dataset, radii, options)
-    with ExitStack() as stack:
+    with _folder(output), ExitStack() as stack:
         store, x_adv = storage(stack, output, dataset, radii)
         with _bar(console) as bar:
             task = bar.add_task("attack", total=len(dataset))
-            sweep.run(
-                rows_of_a_block(block_size, dataset, len(radii)), store, lambda done: bar.update(task, completed=done)
-            )
-        path = stack.enter_context(datasets.written_at_once(output / RESULTS_FILE))
+            sweep.run(block_rows, store, lambda done: bar.update(task, completed=done))
+        path = stack.enter_context(files.written_at_once(results))
         np.savez(path, **{**sweep.arrays(), **x_adv})
     console.print(_table(sweep))
     _draw(sweep, output, earlier, shown_shape)
     console.print(f"wrote {output}", highlight=False, soft_wrap=True)
+
+
+def _refuse_to_overwrite(written: list[Path], read: list[Path | None]) -> None:
+    """Results must not take the place of what they were made from."""
+    kept = {path.resolve() for path in read if path is not None}
+    for path in written:
+        if path.resolve() in kept:
+            raise ValueError(f"output: expected a place of its own, got one where {path} would overwrite an input")
+
+
+@contextmanager
+def _folder(path: Path) -> Iterator[None]:
+    """A folder for results, which does not stay behind empty when something goes wrong."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # it is not empty
+            for folder in missing:
+                folder.rmdir()
+        raise
 
 
 def _table(sweep: Sweep) -> Table:
@@ -241,7 +278,7 @@ def _table(sweep: Sweep) -> Table:
         caption=sweep.summary(),
     )
     shares = ("clean accuracy", "target reached" if targeted else "robust accuracy")
-    for header in ("eps", *shares, "mean loss", "mean ‖δ‖", "mean steps"):
+    for header in ("eps", *shares, "mean loss", "mean ‖δ‖", "mean steps", "samples/s"):
         table.add_column(header, justify="right")
     for i, eps in enumerate(sweep.eps):
         share = sweep.success[i].mean() if targeted else sweep.withstood[i]
@@ -253,15 +290,20 @@ def _table(sweep: Sweep) -> Table:
             f"{loss:.4g}",
             f"{sweep.sizes[i] / samples:.4g}",
             f"{sweep.steps[i] / samples:.1f}",
+            f"{sweep.rate:.0f}",
         )
     return table
 
 
 def _read_curve(directory: Path) -> tuple[str, Array, Array]:
     """Name, radii and accuracies of an earlier run."""
-    with np.load(directory / RESULTS_FILE, allow_pickle=False) as file:
-        radii, accuracy = from_clean(file["eps"], float(file["clean_accuracy"]), file["withstood"])
-    return directory.name, radii, accuracy
+    path = directory / RESULTS_FILE
+    arrays = files.read_npz(path, ("eps", "clean_accuracy", "withstood"))
+    eps, clean, withstood = (arrays[name] for name in ("eps", "clean_accuracy", "withstood"))
+    numbers = all(array.dtype.kind == "f" for array in (eps, clean, withstood))
+    if not numbers or eps.ndim != 1 or not len(eps) or withstood.shape != eps.shape or clean.shape != ():
+        raise ValueError(f"{path}: expected accuracies at one radius or more, as attack writes them")
+    return directory.name, *from_clean(eps, float(clean), withstood)
 
 
 def _draw(
@@ -276,11 +318,12 @@ def _draw(
     quantity = "attacks that failed" if sweep.options["targeted"] else "robust accuracy"
     algorithm, steps = sweep.options["algorithm"], sweep.options["steps"]
     title = f"{len(sweep.dataset)} samples of {sweep.dataset.name}, {algorithm} of {steps} steps"
-    figures = {"accuracy.png": plots.accuracy_figure(curves, norm=norm, title=title, quantity=quantity)}
+    accuracy, examples = PICTURES
+    figures = {accuracy: plots.accuracy_figure(curves, norm=norm, title=title, quantity=quantity)}
     if image_shape is not None and sweep.examples is not None:
-        figures["examples.png"] = plots.examples_figure(sweep.examples, norm=norm, image_shape=image_shape)
+        figures[examples] = plots.examples_figure(sweep.examples, norm=norm, image_shape=image_shape)
     for name, figure in figures.items():
-        with datasets.written_at_once(output / name) as path:
+        with files.written_at_once(output / name) as path:
             figure.savefig(path, dpi=150)
 
 
@@ -319,7 +362,12 @@ def _image_shape(text: str | None, dataset: Dataset) -> tuple[int, ...] | None:
     """Of a sample, if it is an image."""
     if text is None:
         return dataset.image_shape
-    shape = tuple(int(side) for side in _numbers("image_shape", text))
-    if len(shape) not in (2, 3) or np.prod(shape) != dataset.features:
-        raise ValueError(f"image_shape: expected HEIGHT,WIDTH of {dataset.features} numbers, got {text!r}")
+    sides = [side.strip() for side in text.split(",")]
+    shape = tuple(int(side) for side in sides if side.isdecimal() and len(side) < _MOST_DIGITS)
+    is_image = len(shape) == len(sides) and (len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3)))
+    if not is_image or math.prod(shape) != dataset.features:
+        raise ValueError(
+            f"image_shape: expected HEIGHT,WIDTH or HEIGHT,WIDTH,CHANNELS (1 or 3), positive integers whose product is "
+            f"{dataset.features}, got {text!r}"
+        )
     return shape

@@ -8,15 +8,16 @@ after it, so that pages once read do not count as memory of this process.  Image
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from pyfirstorder import checks, files
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from pyfirstorder.problem import Array
 
@@ -25,13 +26,19 @@ if TYPE_CHECKING:
 
 # Wider integers are not how images are stored: a division by their largest value would be a mistake.
 IMAGE_TYPES = (np.dtype(np.uint8), np.dtype(np.uint16))
+_LARGEST_CLASS = 2**63 - 1  # of int64
 
 
 class Stored(Protocol):
     """Samples (N, ...) as they are stored: an array, or a file that reads like one."""
 
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, ...)"""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the stored numbers."""
 
     def __getitem__(self, rows: Any, /) -> Array:
         """The chosen rows."""
@@ -93,14 +100,35 @@ class Dataset:
         return self.block_labels(0, len(self))
 
     def block(self, begin: int, end: int) -> tuple[Array, Array]:
-        """Samples (float32) and classes ``begin`` to ``end`` of this set."""
-        x = self.stored[_as_index(self.rows[begin:end])]
-        x = x.astype(np.float32, copy=False) if self.scale == 1 else np.divide(x, self.scale, dtype=np.float32)
-        return x, self.block_labels(begin, end)
+        """Samples (float32) and classes ``begin`` to ``end`` of this set, read-only.
+
+        Raises
+        ------
+        ValueError
+            If a number is beyond the range of float32.
+        """
+        rows = self.rows[begin:end]
+        stored = self.stored[_as_index(rows)]
+        if self.scale == 1:
+            with np.errstate(over="ignore"):
+                x = stored.astype(np.float32, copy=False)
+            self._require_range(stored, x, rows)
+        else:
+            x = np.divide(stored, self.scale, dtype=np.float32)
+        return _read_only(x), self.block_labels(begin, end)
 
     def block_labels(self, begin: int, end: int) -> Array:
-        """Classes ``begin`` to ``end`` of this set."""
-        return self.labels[_as_index(self.rows[begin:end])]
+        """Classes ``begin`` to ``end`` of this set, read-only."""
+        return _read_only(self.labels[_as_index(self.rows[begin:end])])
+
+    def _require_range(self, stored: Array, x: Array, rows: range | Array) -> None:
+        """Refuse numbers that became infinite."""
+        if stored.dtype.itemsize <= x.dtype.itemsize:
+            return
+        beyond = (np.isinf(x) & np.isfinite(stored)).any(axis=tuple(range(1, x.ndim)))
+        if beyond.any():
+            row = rows[int(np.argmax(beyond))]
+            raise ValueError(f"{self.name}: expected numbers of x that float32 can hold, got larger ones in row {row}")
 
     def first(self, samples: int) -> Dataset:
         """The first samples of this set."""
@@ -118,12 +146,12 @@ class MappedFile:
 
     def __init__(self, path: PathLike) -> None:
         self.path = Path(path)
-        header = np.load(self.path, mmap_mode="r", allow_pickle=False)
+        header = files.read_npy(self.path, mapped=True)
         self.shape: tuple[int, ...] = header.shape
         self.dtype: np.dtype[Any] = header.dtype
 
     def __getitem__(self, rows: Any, /) -> Array:
-        return np.array(np.load(self.path, mmap_mode="r")[rows])
+        return np.array(files.read_npy(self.path, mapped=True)[rows])
 
 
 def load(name_or_path: PathLike, labels: PathLike | None = None) -> Dataset:
@@ -147,9 +175,9 @@ def load(name_or_path: PathLike, labels: PathLike | None = None) -> Dataset:
     ImportError
         If the package that holds a bundled data set is missing.
     OSError
-        If a file cannot be read.
-    TypeError, ValueError
-        If a file does not hold what is expected of it.
+        If a file cannot be opened.
+    ValueError
+        If a file is damaged or does not hold what is expected of it; the message names the file.
 
     Examples
     --------
@@ -173,7 +201,7 @@ def load(name_or_path: PathLike, labels: PathLike | None = None) -> Dataset:
     if path.suffix == ".npy":
         if labels is None:
             raise ValueError(f"labels: expected the .npy file with the classes of {path}, got None")
-        return _dataset(str(path), MappedFile(path), np.load(labels, allow_pickle=False))
+        return _dataset(str(path), MappedFile(path), files.read_npy(labels))
     raise ValueError(f"data: expected {', '.join(BUNDLED)} or a .npz or .npy file, got {str(name_or_path)!r}")
 
 
@@ -192,26 +220,18 @@ def split(dataset: Dataset, held_out: float, seed: int = 0) -> tuple[Dataset, Da
     Returns
     -------
     rest, held_out : Dataset
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong kind or value; the message names it.
     """
-    if not 0 <= held_out <= 1:
-        raise ValueError(f"held_out: expected a share from 0 to 1, got {held_out}")
-    order = np.random.default_rng(seed).permutation(len(dataset))
-    count = round(held_out * len(dataset))
-    rows = np.asarray(dataset.rows)
+    share = checks.real("held_out", held_out, 0.0, 1.0)
+    order = np.random.default_rng(checks.integer("seed", seed, 0, 2**64 - 1)).permutation(len(dataset))
+    count = round(share * len(dataset))
+    rows = np.asarray(dataset.rows, dtype=np.int64)
     second, first = np.sort(order[:count]), np.sort(order[count:])
     return replace(dataset, rows=rows[first]), replace(dataset, rows=rows[second])
-
-
-@contextmanager
-def written_at_once(path: PathLike) -> Iterator[Path]:
-    """A temporary path beside ``path``, which becomes it when the block ends well and is removed if it does not."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def create_npy(path: PathLike, shape: tuple[int, ...]) -> None:
@@ -230,27 +250,35 @@ def _as_index(rows: range | Array) -> slice | Array:
     return slice(rows.start, rows.stop) if isinstance(rows, range) else rows
 
 
+def _read_only(array: Array) -> Array:
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
 def _dataset(name: str, x: Stored, y: Array, image_shape: tuple[int, ...] | None = None) -> Dataset:
+    kind = x.dtype.newbyteorder("=")
     if len(x.shape) < 2:
         raise ValueError(f"{name}: expected x of shape (samples, ...), got {x.shape}")
-    if x.dtype.kind != "f" and x.dtype not in IMAGE_TYPES:
-        raise TypeError(f"{name}: expected x of a floating type, or images of uint8 or uint16, got {x.dtype}")
+    if kind.kind != "f" and kind not in IMAGE_TYPES:
+        raise ValueError(f"{name}: expected x of a floating type, or images of uint8 or uint16, got {x.dtype}")
     if y.dtype.kind not in "iu":
-        raise TypeError(f"{name}: expected y to hold integer classes, got {y.dtype}")
+        raise ValueError(f"{name}: expected y to hold integer classes, got {y.dtype}")
     if y.shape != x.shape[:1]:
         raise ValueError(f"{name}: expected y of shape ({x.shape[0]},), one class per sample of x, got {y.shape}")
+    if y.dtype.kind == "u" and (y > _LARGEST_CLASS).any():
+        raise ValueError(f"{name}: expected y to hold classes of at most {_LARGEST_CLASS}, got {y.max()}")
     if len(x.shape) == 3 or (len(x.shape) == 4 and x.shape[3] in (1, 3)):  # without or with a last axis of channels
         image_shape = x.shape[1:]
-    scale = float(np.iinfo(x.dtype).max) if x.dtype in IMAGE_TYPES else 1.0
-    return Dataset(name, x, y.astype(np.int64), range(len(y)), scale, image_shape)
+    scale = float(np.iinfo(kind).max) if kind in IMAGE_TYPES else 1.0
+    if isinstance(x, np.ndarray):
+        x = _read_only(x)
+    return Dataset(name, x, _read_only(y.astype(np.int64)), range(len(y)), scale, image_shape)
 
 
 def _load_npz(path: Path) -> Dataset:
-    with np.load(path, allow_pickle=False) as file:
-        missing = {"x", "y"} - set(file.files)
-        if missing:
-            raise ValueError(f"{path}: no array named {' or '.join(sorted(missing))}; it has {', '.join(file.files)}")
-        return _dataset(str(path), file["x"], file["y"])
+    arrays = files.read_npz(path, ("x", "y"))
+    return _dataset(str(path), arrays["x"], arrays["y"])
 
 
 def _load_mnist() -> Dataset:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pyfirstorder import checks, files
 from pyfirstorder.backends.reference.activations import ACTIVATIONS
 from pyfirstorder.problem import Array, Weights
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 _ACTIVATION = re.compile(r"(?P<name>\w+)(\((?P<parameter>[^()]+)\))?")
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+_MOST_FEATURES = 2**31 - 1
 
 
 def parse_activation(text: str) -> tuple[str, float]:
@@ -134,22 +136,22 @@ class TwoLayerNetwork:
     @property
     def hidden_weight(self) -> Array:
         """W (m, d), read-only."""
-        return self._sources[0]
+        return self._sources[0].view()
 
     @property
     def hidden_bias(self) -> Array:
         """B (m,), read-only."""
-        return self._sources[1]
+        return self._sources[1].view()
 
     @property
     def output_weight(self) -> Array:
         """A, (k, m) or (m,) as it was given, read-only."""
-        return self._sources[2][0] if self._scalar_output else self._sources[2]
+        return self._sources[2][0] if self._scalar_output else self._sources[2].view()
 
     @property
     def output_bias(self) -> Array:
         """C (k,), read-only."""
-        return self._sources[3]
+        return self._sources[3].view()
 
     @property
     def activation(self) -> str:
@@ -166,7 +168,8 @@ class TwoLayerNetwork:
         """The weights in a floating type, for backends; converted once."""
         dtype = np.dtype(dtype)
         if dtype not in self._weights:
-            w, b, a, c = (_frozen(array, dtype) for array in self._sources)
+            sources = self._sources
+            w, b, a, c = sources if dtype == self._dtype else (_frozen(array, dtype) for array in sources)
             if not all(np.isfinite(array).all() for array in (w, b, a, c)):
                 raise ValueError(f"network: its {self._dtype} weights overflow {dtype}; use {self._dtype} inputs")
             self._weights[dtype] = Weights(w, b, a, c, self._activation, self._parameter, {})
@@ -175,20 +178,30 @@ class TwoLayerNetwork:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the network to an .npz file, for `load_network`.
 
+        The file appears when it is complete: where writing fails, one that was there before stays whole.
+
         Raises
         ------
         ValueError
             If the path does not end in .npz.
+        OSError
+            If the file cannot be written.
         """
         _require_npz(path)
-        np.savez(
-            path,
-            hidden_weight=self.hidden_weight,
-            hidden_bias=self.hidden_bias,
-            output_weight=self.output_weight,
-            output_bias=self.output_bias,
-            activation=np.array(self.activation),
-        )
+        with files.written_at_once(path) as temporary:
+            np.savez(
+                temporary,
+                hidden_weight=self.hidden_weight,
+                hidden_bias=self.hidden_bias,
+                output_weight=self.output_weight,
+                output_bias=self.output_bias,
+                activation=np.array(self.activation),
+            )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What was given, without what backends prepared from it: that is made anew where it is needed."""
+        weights = (self.hidden_weight, self.output_weight, self.hidden_bias, self.output_bias)
+        return type(self), (*weights, self.activation)
 
     def __repr__(self) -> str:
         return (
@@ -206,25 +219,32 @@ def load_network(path: str | os.PathLike[str]) -> TwoLayerNetwork:
         An .npz file with ``hidden_weight``, ``output_weight``, and optionally ``hidden_bias``, ``output_bias`` and
         ``activation`` (relu if left out).
 
+    Returns
+    -------
+    TwoLayerNetwork
+
     Raises
     ------
     ValueError
-        If the file is of another kind, or an array is missing or does not fit.
+        If the file is of another kind or damaged, or an array is missing or does not fit; the message names the file.
     OSError
-        If the file cannot be read.
+        If the file cannot be opened.
+
+    Examples
+    --------
+    >>> import tempfile, pyfirstorder as fo
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     fo.random_network(784, 64).save(folder + "/net.npz")
+    ...     fo.load_network(folder + "/net.npz")
+    TwoLayerNetwork(784 -> 64 softplus(1.0) -> 1, float32)
     """
     _require_npz(path)
-    with np.load(path, allow_pickle=False) as file:
-        missing = {"hidden_weight", "output_weight"} - set(file.files)
-        if missing:
-            raise ValueError(f"{path}: no array named {' or '.join(sorted(missing))}; it has {', '.join(file.files)}")
-        return TwoLayerNetwork(
-            file["hidden_weight"],
-            file["output_weight"],
-            file.get("hidden_bias"),
-            file.get("output_bias"),
-            str(file["activation"]) if "activation" in file else "relu",
-        )
+    parts = files.read_npz(path, ("hidden_weight", "output_weight"), ("hidden_bias", "output_bias", "activation"))
+    activation = str(parts.pop("activation", "relu"))
+    try:
+        return TwoLayerNetwork(**parts, activation=activation)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def random_network(
@@ -247,6 +267,16 @@ def random_network(
     dtype : float32 or float64
         Floating type of the weights.
 
+    Returns
+    -------
+    TwoLayerNetwork
+        With one output, of shape (B,).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong kind or value; the message names it.
+
     References
     ----------
     Deng, He, Huang, Su, "Towards Understanding the Dynamics of the First-Order Adversaries", arXiv 2010.10650.
@@ -257,14 +287,19 @@ def random_network(
     >>> fo.random_network(784, 1024)
     TwoLayerNetwork(784 -> 1024 softplus(1.0) -> 1, float32)
     """
-    generator = np.random.default_rng(seed)
+    in_features = checks.integer("in_features", in_features, 1, _MOST_FEATURES)
+    hidden_features = checks.integer("hidden_features", hidden_features, 1, _MOST_FEATURES)
+    parse_activation(activation)
+    generator = np.random.default_rng(checks.integer("seed", seed, 0, 2**64 - 1))
+    if np.dtype(dtype).newbyteorder("=") not in _FLOATS:
+        raise TypeError(f"dtype: expected float32 or float64, got {np.dtype(dtype)}")
     w = generator.standard_normal((hidden_features, in_features)).astype(dtype)
     signs = generator.integers(0, 2, hidden_features) * 2 - 1
     return TwoLayerNetwork(w, (signs / math.sqrt(hidden_features)).astype(dtype), activation=activation)
 
 
 def _weight(name: str, value: ArrayLike) -> Array:
-    array = np.asarray(value)
+    array = checks.array(name, value)
     if array.dtype.newbyteorder("=") not in _FLOATS:
         raise TypeError(f"{name}: expected float32 or float64, got {array.dtype}")
     if not np.isfinite(array).all():
@@ -273,10 +308,10 @@ def _weight(name: str, value: ArrayLike) -> Array:
 
 
 def _frozen(array: Array, dtype: np.dtype[Any]) -> Array:
+    """A copy whose memory is a bytes object, so that nobody can make it writable."""
     with np.errstate(over="ignore"):
-        copy = np.array(array, dtype=dtype, order="C")
-    copy.flags.writeable = False
-    return copy
+        converted = array.astype(dtype, copy=False)
+    return np.frombuffer(converted.tobytes(), dtype).reshape(array.shape)
 
 
 def _require_npz(path: str | os.PathLike[str]) -> None:

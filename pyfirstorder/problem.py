@@ -24,6 +24,8 @@ NORMS = ("linf", "l2", "l1")
 DIRECTIONS = ("gradient", "sign", "normalized", "sparse")
 STEEPEST_DIRECTION = {"linf": "sign", "l2": "normalized", "l1": "sparse"}
 STARTS = ("none", "ball", "sphere")
+PIECEWISE_LINEAR = ("relu", "leaky_relu", "identity")  # activations
+EVALUATIONS = ("auto", "dense", "hidden", "incremental")  # see `pyfirstorder.pgd`
 TRACE_QUANTITIES = ("loss", "gradient_norm", "delta_norm", "cosine", "residual")
 
 
@@ -96,6 +98,7 @@ class AttackOptions:
     trace: bool
     rho: float  # apgd: share of steps that must increase the loss, or the step size is halved
     retire: bool  # leave fixed points and 2-cycles early, with the same answer
+    evaluation: str  # one of EVALUATIONS
     threads: int
     on_progress: Callable[[float], None] | None = None  # called with the finished share, from the calling thread
 

@@ -19,6 +19,10 @@ class ZeroGradientWarning(UserWarning):
     """Some samples had a gradient of exactly zero, so that the attack could not move them."""
 
 
+class NotFiniteWarning(UserWarning):
+    """The loss or the gradient of some samples overflowed, so that the attack ended there without a success."""
+
+
 class Trace(NamedTuple):
     """The ascent step by step: float64 arrays (B, steps + 1), column t for iterate t; NaN after an early end.
 
@@ -48,7 +52,8 @@ class AttackResult:
     output : array (B, k) or (B,)
         What `forward` returns for x_adv.
     success : bool array (B,) or None
-        Whether `predict` gives x_adv another class than y (targeted: the class y).  None where the loss has no classes.
+        Whether `predict` gives x_adv another class than y (targeted: the class y); False where the loss at x_adv is not
+        finite, as status NOT_FINITE says, whatever `predict` gives.  None where the loss has no classes.
     best_loss : array (B,)
         The largest loss at any iterate, the start and the end included, of any restart.
     steps : int array (B,)
@@ -78,12 +83,18 @@ class AttackResult:
     @property
     def delta(self) -> Array:
         """``x_adv - x``."""
-        return self.x_adv - self.x
+        with np.errstate(invalid="ignore"):  # rows that hold infinity, marked as invalid
+            return self.x_adv - self.x
 
     @property
     def zero_gradient(self) -> int:
         """How many samples ended because their gradient was exactly zero."""
         return int(np.count_nonzero(self.status == Status.ZERO_GRADIENT))
+
+    @property
+    def not_finite(self) -> int:
+        """How many samples ended because their loss or gradient was not finite."""
+        return int(np.count_nonzero(self.status == Status.NOT_FINITE))
 
     def __repr__(self) -> str:
         success = "" if self.success is None else f", {np.count_nonzero(self.success)} successful"
@@ -106,8 +117,9 @@ class RobustnessCurve:
     mean_loss : float array (E,)
         Mean loss of the end points at each radius.
     results : tuple of AttackResult
-        The attack at each radius.  Where it failed but a smaller radius had succeeded, the sample carries the end point
-        of that smaller radius, which lies in the larger ball too.
+        The attack at each radius.  Where it failed but a smaller radius had succeeded, everything about the sample, its
+        steps and its trace too, is that of the smaller radius, whose end point lies in the larger ball too; best_loss
+        is the largest at this radius and at all smaller ones.
     """
 
     eps: Array
@@ -125,9 +137,9 @@ class MinimalRadius:
     ----------
     eps : float array (B,)
         Norm of a successful perturbation, within the tolerance of the largest radius seen to fail; 0 where the clean
-        sample succeeds, infinity where even ``eps_max`` fails.
+        sample succeeds, infinity where even ``eps_max`` fails, NaN where x is not finite and was marked.
     lower : float array (B,)
-        The largest radius at which the attack failed.
+        The largest radius at which the attack failed; NaN where x is not finite and was marked.
     x_adv : array (B, ...)
         The successful points; the clean samples where none was found.
     success : bool array (B,)
@@ -176,13 +188,25 @@ def _restore_invalid(arrays: AttackArrays, points: Points) -> None:
         arrays.trace[bad] = np.nan
 
 
-def warn_of_zero_gradients(status: Array, stacklevel: int) -> None:
-    """One warning with the count, attributed to the caller of the API."""
-    count = int(np.count_nonzero(status == Status.ZERO_GRADIENT))
-    if count:
+def warn_of_ends(statuses: Array, stacklevel: int) -> None:
+    """A warning of each kind, with its count, attributed to the caller of the API.
+
+    ``statuses`` are (trials, points): a point counts once, in whatever many trials it ended so.
+    """
+    attacked = int(np.count_nonzero((statuses != Status.INVALID_INPUT).all(axis=0)))
+    flat = np.count_nonzero((statuses == Status.ZERO_GRADIENT).any(axis=0))
+    if flat:
         warnings.warn(
-            f"the gradient of {count} of {status.size} attacked points was exactly zero, so they were not moved: "
+            f"the gradient of {flat} of {attacked} attacked points was exactly zero, so they were not moved: "
             "the network is flat there (dead hidden units?) or its weights underflow",
             ZeroGradientWarning,
+            stacklevel=stacklevel + 1,
+        )
+    overflowed = np.count_nonzero((statuses == Status.NOT_FINITE).any(axis=0))
+    if overflowed:
+        warnings.warn(
+            f"the loss or gradient of {overflowed} of {attacked} attacked points was not finite, so their attack ended "
+            "there without a success: scale the network or its targets down, or attack in float64",
+            NotFiniteWarning,
             stacklevel=stacklevel + 1,
         )

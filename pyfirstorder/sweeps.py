@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from pyfirstorder import ascent, validate
+from pyfirstorder import ascent, checks, validate
 from pyfirstorder.attacks import ALGORITHMS, attack
 from pyfirstorder.problem import Status
-from pyfirstorder.results import AttackResult, MinimalRadius, RobustnessCurve
+from pyfirstorder.results import AttackResult, MinimalRadius, RobustnessCurve, warn_of_ends
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -44,7 +44,8 @@ def robustness_curve(
         The radii.
     algorithm : "pgd" or "apgd"
     warm_start : bool
-        Start each radius from the end points of the one below, one radius after another.
+        Start each radius from the end points of the one below, one radius after another; a random start, and restarts,
+        are those of the smallest radius.
     **options
         Any other argument of `pgd` (or `apgd`); a ``step_size`` is used at every radius, the default and
         ``rel_step_size`` follow it.
@@ -58,6 +59,15 @@ def robustness_curve(
     TypeError, ValueError
         If an argument is of the wrong kind or value; the message names it.
 
+    Warns
+    -----
+    ZeroGradientWarning, NotFiniteWarning
+        See `pgd`; once, with the count of samples times radii.
+
+    References
+    ----------
+    Madry et al. 2018 (arXiv 1706.06083), whose figures show accuracy against the radius.
+
     Examples
     --------
     >>> import numpy as np, pyfirstorder as fo
@@ -67,17 +77,19 @@ def robustness_curve(
     """
     radii = validate.increasing("eps", eps)
     arguments = _arguments(algorithm, options)
-    if validate.flag("warm_start", warm_start):
+    if checks.flag("warm_start", warm_start):
         results: list[AttackResult] = []
         for radius in radii:
             results += attack(algorithm, net, x, y, radii=[radius], **arguments)
-            arguments |= {"x_init": results[-1].x_adv, "random_start": False}
+            arguments |= {"x_init": results[-1].x_adv, "random_start": False, "restarts": 1}
     else:
         results = attack(algorithm, net, x, y, radii=list(radii), **arguments)
+    warn_of_ends(np.concatenate([result.status for result in results])[None], stacklevel=2)
     for below, above in pairwise(results):
         _carry_over(below, above)
     kept = ("loss", "targeted", "on_invalid", "backend", "threads")
-    clean = ascent.pgd(net, x, y, eps=0.0, steps=0, **{name: arguments[name] for name in kept})
+    at_rest = _arguments("pgd", {"steps": 0, **{name: arguments[name] for name in kept}})
+    clean = attack("pgd", net, x, y, radii=[0.0], **at_rest)[0]
     return RobustnessCurve(
         eps=radii,
         clean_accuracy=None if clean.success is None else _withstood(clean),
@@ -124,6 +136,15 @@ def minimal_eps(
     TypeError, ValueError
         If an argument is of the wrong kind or value; the message names it.
 
+    Warns
+    -----
+    ZeroGradientWarning, NotFiniteWarning
+        See `pgd`; once, with the count of samples.
+
+    References
+    ----------
+    Carlini & Wagner 2017 (arXiv 1608.04644) for the smallest perturbation as the measure of robustness.
+
     Examples
     --------
     >>> import numpy as np, pyfirstorder as fo
@@ -134,38 +155,51 @@ def minimal_eps(
     """
     validate.network(net)
     norm = validate.norm(norm)
-    tol = validate.real("tol", tol, np.finfo(np.float64).tiny, np.finfo(np.float64).max)
+    tol = checks.real("tol", tol, np.finfo(np.float64).tiny, np.finfo(np.float64).max)
     own = sorted({"early_stop", "keep"} & set(options))
     if own:
         raise TypeError(f"minimal_eps has no argument {', '.join(own)}: it needs its own")
     arguments = _arguments(algorithm, {"norm": norm, "bounds": bounds, **options, "early_stop": True, "keep": "last"})
     points = validate.points("x", x, net.in_features, mark_invalid=arguments["on_invalid"] == "mark")
-    largest = _box_size(bounds, points, norm) if eps_max is None else validate.real("eps_max", eps_max, 0.0, 1e300)
+    largest = _largest_radius(eps_max, bounds, points, norm)
     samples = len(points.rows)
     lower, upper, x_adv = np.zeros(samples), np.full(samples, np.inf), np.array(points.rows)
     trials = [np.zeros(samples), np.full(samples, largest)]  # then bisection
+    statuses = []
     while trials:
         radius = trials.pop(0)
         # A sample that is done takes part with radius 0, at no cost: its place in the batch keys the random starts.
         result = attack(algorithm, net, x, y, radii=[radius], **arguments)[0]
         if result.success is None:
             raise ValueError("loss: expected a loss of classes, because minimal_eps must know what succeeds")
+        statuses.append(result.status)
         rows = result.x_adv.reshape(points.rows.shape)
-        length = np.minimum(_length(rows.astype(np.float64) - points.rows, norm), radius)
+        with np.errstate(invalid="ignore"):  # rows that hold infinity, marked as invalid
+            length = np.minimum(_length(rows.astype(np.float64) - points.rows, norm), radius)
         found = result.success & (length < upper)
         x_adv[found], upper[found] = rows[found], length[found]
         lower = np.minimum(np.where(result.success, lower, np.maximum(lower, radius)), upper)
-        open_bracket = np.isfinite(upper) & (upper - lower > tol)
+        middle, is_open = _bisect(lower, upper, tol)
+        if not trials and is_open.any():
+            trials.append(np.where(is_open, middle, 0.0))
+    warn_of_ends(np.stack(statuses), stacklevel=2)
+    success = np.isfinite(upper)
+    if points.invalid is not None:
+        lower[points.invalid] = upper[points.invalid] = np.nan
+    return MinimalRadius(upper, lower, x_adv.reshape(points.shape), success)
+
+
+def _bisect(lower: Array, upper: Array, tol: float) -> tuple[Array, Array]:
+    """The middle of each bracket, and whether it is to be tried: no longer where it rounds to an end."""
+    with np.errstate(invalid="ignore"):  # infinity: no success yet
         middle = lower + (upper - lower) / 2
-        if not trials and open_bracket.any() and (middle > lower)[open_bracket].any():
-            trials.append(np.where(open_bracket, middle, 0.0))
-    return MinimalRadius(upper, lower, x_adv.reshape(points.shape), np.isfinite(upper))
+        return middle, np.isfinite(upper) & (upper - lower > tol) & (lower < middle) & (middle < upper)
 
 
 def _arguments(algorithm: str, options: dict[str, Any]) -> dict[str, Any]:
     """The arguments of an attack: its defaults, and what the caller gave instead."""
     functions: dict[str, Callable[..., AttackResult]] = {"pgd": ascent.pgd, "apgd": ascent.apgd}
-    function = functions[validate.choice("algorithm", algorithm, ALGORITHMS)]
+    function = functions[checks.choice("algorithm", algorithm, ALGORITHMS)]
     defaults = {
         name: parameter.default
         for name, parameter in inspect.signature(function).parameters.items()
@@ -178,15 +212,17 @@ def _arguments(algorithm: str, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _carry_over(below: AttackResult, above: AttackResult) -> None:
-    """Where only the smaller radius succeeded, its point is also the answer of the larger one."""
+    """Where only the smaller radius succeeded, its attack is also the answer of the larger one."""
     if below.success is None or above.success is None:
         return
     rows = below.success & ~above.success
-    for name in ("x_adv", "loss", "output", "success", "first_success", "status", "x_best"):
+    for name in ("x_adv", "loss", "output", "success", "first_success", "steps", "status", "x_best"):
         kept, better = getattr(above, name), getattr(below, name)
         if kept is not None:
             kept[rows] = better[rows]
-    np.maximum(above.best_loss, below.best_loss, out=above.best_loss)
+    for kept, better in zip(above.trace or (), below.trace or ()):
+        kept[rows] = better[rows]
+    np.fmax(above.best_loss, below.best_loss, out=above.best_loss)
 
 
 def _valid(result: AttackResult) -> Array:
@@ -205,6 +241,16 @@ def _mean(values: Array) -> float:
 def _length(delta: Array, norm: str) -> Array:
     order = {"linf": np.inf, "l2": 2, "l1": 1}[norm]
     return np.linalg.norm(delta, ord=order, axis=1)
+
+
+def _largest_radius(eps_max: float | None, bounds: Bounds | None, points: Points, norm: str) -> float:
+    """Where the search begins: at what was asked for, or at the size of the box."""
+    dtype = points.rows.dtype
+    if eps_max is None:
+        return min(_box_size(bounds, points, norm), float(np.finfo(dtype).max))
+    radius = checks.real("eps_max", eps_max, 0.0, float(np.finfo(np.float64).max))
+    validate.within_range("eps_max", np.array(radius), dtype)
+    return radius
 
 
 def _box_size(bounds: Bounds | None, points: Points, norm: str) -> float:

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from pyfirstorder import api, ascent, validate
+from pyfirstorder import api, ascent, backends, checks, validate
 from pyfirstorder.backends.reference.activations import ACTIVATIONS
 from pyfirstorder.backends.reference.attack import take_objective
 from pyfirstorder.backends.reference.losses import evaluate
@@ -26,7 +27,7 @@ from pyfirstorder.network import TwoLayerNetwork, parse_activation
 from pyfirstorder.progress import progress_callback
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from numpy.typing import ArrayLike
 
@@ -140,7 +141,7 @@ def train(
     Raises
     ------
     TypeError, ValueError
-        If an argument is of the wrong kind or value, or the loss is no longer finite.
+        If an argument is of the wrong kind or value, or the loss or a weight is no longer finite.
 
     Notes
     -----
@@ -158,26 +159,26 @@ def train(
     True
     """
     rows = _rows("x", x)
-    generator = np.random.default_rng(validate.integer("seed", seed, 0, 2**64 - 1))
+    generator = np.random.default_rng(checks.integer("seed", seed, 0, 2**64 - 1))
     targets = _Targets(y, len(rows), loss, out_features)
     parameters = initial_parameters(
         rows.shape[1],
-        validate.integer("hidden_features", hidden_features, 1, _MOST),
+        checks.integer("hidden_features", hidden_features, 1, _MOST),
         targets.out_features,
         activation,
         generator,
     )
     trainer = _Trainer(rows, targets, parameters, activation, generator, adversary, backend, threads)
-    held_out = None if validation is None else trainer.checked_validation(*validation)
+    held_out = None if validation is None else trainer.checked_validation(validation)
     optimise = _optimizer(
-        validate.choice("optimizer", optimizer, OPTIMIZERS),
+        checks.choice("optimizer", optimizer, OPTIMIZERS),
         parameters,
-        learning_rate=validate.real("learning_rate", learning_rate, 0.0, _LARGEST),
-        momentum=validate.real("momentum", momentum, 0.0, 1.0),
-        weight_decay=validate.real("weight_decay", weight_decay, 0.0, _LARGEST),
+        learning_rate=checks.real("learning_rate", learning_rate, 0.0, _LARGEST),
+        momentum=checks.real("momentum", momentum, 0.0, 1.0),
+        weight_decay=checks.real("weight_decay", weight_decay, 0.0, _LARGEST),
     )
-    epochs = validate.integer("epochs", epochs, 0, _MOST)
-    batch_size = validate.integer("batch_size", batch_size, 1, _MOST)
+    epochs = checks.integer("epochs", epochs, 0, _MOST)
+    batch_size = checks.integer("batch_size", batch_size, 1, _MOST)
     history: list[Epoch] = []
     with progress_callback(progress) as on_progress:
         for epoch in range(epochs):
@@ -232,15 +233,18 @@ class _Targets:
     """What y means: classes or numbers, and how many outputs they need."""
 
     def __init__(self, y: ArrayLike, samples: int, loss: str, out_features: int | None) -> None:
-        array = np.asarray(y)
-        self.loss = validate.choice("loss", loss, TRAINING_LOSSES)
+        array = checks.array("y", y)
+        if array.dtype.kind not in "iuf":
+            hint = "; turn them into classes with y.astype(int)" if array.dtype.kind == "b" else ""
+            raise TypeError(f"y: expected integer classes or floating-point numbers, got {checks.describe(y)}{hint}")
+        self.loss = checks.choice("loss", loss, TRAINING_LOSSES)
         self.has_classes = array.dtype.kind in "iu"
         if array.ndim not in (1, 2) or len(array) != samples:
             raise ValueError(f"y: expected {samples} targets, one per sample, got shape {array.shape}")
         if self.has_classes and (array.ndim != 1 or array.min() < 0):
             raise ValueError(f"y: expected class indices of shape ({samples},) from 0 on, got shape {array.shape}")
         needed = max(2, int(array.max()) + 1) if self.has_classes else int(np.atleast_2d(array.T).shape[0])
-        self.out_features = needed if out_features is None else validate.integer("out_features", out_features, 1, _MOST)
+        self.out_features = needed if out_features is None else checks.integer("out_features", out_features, 1, _MOST)
         if self.out_features < needed:
             raise ValueError(f"out_features: expected at least the {needed} that y needs, got {out_features}")
         self.scalar_output = not self.has_classes and array.ndim == 1
@@ -264,7 +268,12 @@ class _Trainer:
     ) -> None:
         self.rows, self.targets, self.parameters, self.activation = rows, targets, parameters, activation
         self.generator, self.adversary = generator, adversary
-        self.engine: dict[str, Any] = {"backend": backend, "threads": threads}
+        if adversary is not None and not isinstance(adversary, Mapping):
+            raise TypeError(
+                f"adversary: expected None or a mapping of arguments of pgd, got {checks.describe(adversary)}"
+            )
+        backends.get(validate.backend(backend))
+        self.engine: dict[str, Any] = {"backend": backend, "threads": validate.threads(threads)}
         self.objective = validate.objective(
             self.network(), targets.values, len(rows), rows.dtype, targets.loss, targeted=False
         )
@@ -277,7 +286,7 @@ class _Trainer:
     def run_epoch(
         self, batch_size: int, optimise: Callable[[Parameters], None], report: Callable[[float], None]
     ) -> tuple[float, float | None]:
-        """One pass in a random order; the mean loss and the accuracy of what was trained on."""
+        """One pass in a random order; the mean loss (NaN if weights overflow) and accuracy of what was trained on."""
         samples, labels = len(self.rows), self.targets.labels
         order = self.generator.permutation(samples)
         total_loss, correct = 0.0, 0
@@ -287,6 +296,8 @@ class _Trainer:
             objective = take_objective(self.objective, batch)
             value, output, gradients = weight_gradients(self.parameters, self.activation, x, objective)
             optimise(gradients)
+            if not all(np.isfinite(part).all() for part in self.parameters):
+                return math.nan, None
             total_loss += float(np.sum(value, dtype=np.float64))
             if labels is not None:
                 correct += int(np.count_nonzero(np.argmax(output, axis=1) == labels[batch]))
@@ -300,11 +311,18 @@ class _Trainer:
         options = {"seed": seed, "loss": self.targets.loss, **self.engine, **adversary}
         return ascent.pgd(self.network(), self.rows[batch], y, **options).x_adv
 
-    def checked_validation(self, x: Array, y: ArrayLike) -> tuple[Array, Array]:
+    def checked_validation(self, validation: object) -> tuple[Array, Array]:
         """The held-out rows and their classes."""
+        if not isinstance(validation, (tuple, list)) or len(validation) != 2:
+            raise TypeError(f"validation: expected None or a pair (x, y), got {checks.describe(validation)}")
         if not self.targets.has_classes:
             raise ValueError("validation: expected None, because accuracy needs classes and y holds numbers")
+        x, y = validation
         rows = _rows("validation", x)
+        if rows.shape[1] != self.rows.shape[1]:
+            raise ValueError(
+                f"validation: expected {self.rows.shape[1]} numbers a sample, as in x, got {rows.shape[1]}"
+            )
         network = self.network()
         labels = validate.objective(network, y, len(rows), rows.dtype, "cross_entropy", targeted=False).labels
         assert labels is not None
@@ -320,7 +338,13 @@ def _rows(name: str, x: Array) -> Array:
     array = validate.floats(name, x)
     if array.ndim < 2 or not array.size:
         raise ValueError(f"{name}: expected shape (samples, ...) with at least one sample, got {array.shape}")
-    return validate.points(name, array, math.prod(array.shape[1:])).rows.astype(np.float32, copy=False)
+    given = validate.points(name, array, math.prod(array.shape[1:])).rows
+    with np.errstate(over="ignore"):
+        rows = given.astype(np.float32, copy=False)
+    beyond = np.isinf(rows).any(axis=1)
+    if beyond.any():
+        raise ValueError(f"{name}: expected numbers that float32 can hold, got larger ones in row {np.argmax(beyond)}")
+    return rows
 
 
 def _one_hot(labels: Array, classes: int) -> Array:

@@ -1,4 +1,4 @@
-"""Every check of what a caller passes, once, for all backends.
+"""Every check of what a caller passes, once, for all backends; those of single values are in `pyfirstorder.checks`.
 
 Each function takes an argument as it came and returns it as backends want it, or raises a TypeError (wrong kind) or a
 ValueError (wrong value) that names the argument, what came and what was expected.
@@ -9,21 +9,19 @@ from __future__ import annotations
 import math
 import numbers
 import os
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from pyfirstorder import checks
 from pyfirstorder.backends.reference.losses import LOSSES
 from pyfirstorder.network import TwoLayerNetwork
 from pyfirstorder.problem import DIRECTIONS, NORMS, STARTS, Array, Objective
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 _CLASS_LOSSES = ("cross_entropy", "margin", "dlr")
 _SMALLEST_OUTPUTS = {"cross_entropy": 2, "margin": 2, "dlr": 2}
-_NORM_SPELLINGS = {"inf": "linf", "infinity": "linf", "2": "l2", "1": "l1"}
+_NORM_SPELLINGS = {"inf": "linf", "infinity": "linf", "2": "l2", "1": "l1", math.inf: "linf", 2: "l2", 1: "l1"}
 
 
 class Points(NamedTuple):
@@ -34,57 +32,22 @@ class Points(NamedTuple):
     invalid: Array | None  # bool (B,): rows that are not finite, with on_invalid="mark"
 
 
-def choice(name: str, value: object, allowed: Iterable[str]) -> str:
-    """One of a list of names."""
-    allowed = tuple(allowed)
-    if not isinstance(value, str):
-        raise TypeError(f"{name}: expected one of {', '.join(map(repr, allowed))}, got {_describe(value)}")
-    if value not in allowed:
-        raise ValueError(f"{name}: expected one of {', '.join(map(repr, allowed))}, got {value!r}")
-    return value
-
-
-def flag(name: str, value: object) -> bool:
-    """True or False."""
-    if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name}: expected True or False, got {_describe(value)}")
-    return bool(value)
-
-
-def integer(name: str, value: object, smallest: int, largest: int) -> int:
-    """An integer of a range."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"{name}: expected an integer, got {_describe(value)}")
-    if not smallest <= int(value) <= largest:
-        raise ValueError(f"{name}: expected an integer from {smallest} to {largest}, got {value}")
-    return int(value)
-
-
-def real(name: str, value: object, smallest: float, largest: float) -> float:
-    """A number of a closed range."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name}: expected a number, got {_describe(value)}")
-    if not smallest <= float(value) <= largest:
-        raise ValueError(f"{name}: expected a number from {smallest:g} to {largest:g}, got {value}")
-    return float(value)
-
-
 def network(value: object) -> TwoLayerNetwork:
     """A network."""
     if not isinstance(value, TwoLayerNetwork):
-        raise TypeError(f"net: expected a TwoLayerNetwork, got {_describe(value)}")
+        raise TypeError(f"net: expected a TwoLayerNetwork, got {checks.describe(value)}")
     return value
 
 
 def norm(value: object) -> str:
     """linf, l2 or l1 from any of their spellings."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (str, numbers.Real)):
-        raise TypeError(f"norm: expected 'linf', 'l2', 'l1', inf, 2 or 1, got {_describe(value)}")
-    text = value.lower() if isinstance(value, str) else f"{float(value):g}"
-    text = _NORM_SPELLINGS.get(text, text)
-    if text not in NORMS:
-        raise ValueError(f"norm: expected 'linf', 'l2', 'l1', inf, 2 or 1, got {value!r}")
-    return text
+        raise TypeError(f"norm: expected 'linf', 'l2', 'l1', inf, 2 or 1, got {checks.describe(value)}")
+    spelled = value.lower() if isinstance(value, str) else value
+    name = spelled if spelled in NORMS else _NORM_SPELLINGS.get(spelled)
+    if name is None:
+        raise ValueError(f"norm: expected 'linf', 'l2', 'l1', inf, 2 or 1, got {checks.describe(value)}")
+    return str(name)
 
 
 def random_start(value: object) -> str:
@@ -93,25 +56,30 @@ def random_start(value: object) -> str:
         return "ball" if value else "none"
     if not isinstance(value, str) or value not in STARTS[1:]:
         kind = ValueError if isinstance(value, str) else TypeError
-        raise kind(f"random_start: expected False, True, 'ball' or 'sphere', got {_describe(value)}")
+        raise kind(f"random_start: expected False, True, 'ball' or 'sphere', got {checks.describe(value)}")
     return value
 
 
 def direction(value: object) -> str:
     """The name of an ascent direction."""
-    return choice("direction", value, DIRECTIONS)
+    return checks.choice("direction", value, DIRECTIONS)
+
+
+def backend(value: object) -> str:
+    """The name of a backend; whether there is one of that name is known to the registry."""
+    return checks.text("backend", value)
 
 
 def threads(value: object) -> int:
     """A thread count; None means every processor that this process may use."""
     if value is None:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return integer("threads", value, 1, 1024)
+    return checks.integer("threads", value, 1, 1024)
 
 
 def floats(name: str, value: object) -> Array:
     """An array of float32 or float64, C-contiguous and in native byte order."""
-    array = np.asarray(value)
+    array = checks.array(name, value)
     dtype = array.dtype.newbyteorder("=")
     if dtype not in _FLOATS:
         hint = ""
@@ -119,7 +87,7 @@ def floats(name: str, value: object) -> Array:
             hint = f"; convert images with {name}.astype(np.float32) / 255"
         elif dtype.kind == "f":
             hint = f"; convert with {name}.astype(np.float32)"
-        raise TypeError(f"{name}: expected an array of float32 or float64, got {_describe(value)}{hint}")
+        raise TypeError(f"{name}: expected an array of float32 or float64, got {checks.describe(value)}{hint}")
     return np.ascontiguousarray(array, dtype=dtype) if array.ndim else array.astype(dtype)
 
 
@@ -147,9 +115,9 @@ def _finite_rows(name: str, rows: Array) -> Array:
 
 def per_sample(name: str, value: object, samples: int, smallest: float = 0.0) -> Array:
     """A finite-or-infinite number >= ``smallest`` per sample, from a scalar or an array (B,), as float64."""
-    array = np.asarray(value)
+    array = checks.array(name, value)
     if array.dtype.kind not in "iuf":
-        raise TypeError(f"{name}: expected a number or an array of numbers, got {_describe(value)}")
+        raise TypeError(f"{name}: expected a number or an array of numbers, got {checks.describe(value)}")
     if array.shape not in ((), (samples,)):
         raise ValueError(f"{name}: expected a scalar or shape ({samples},), one per sample, got shape {array.shape}")
     array = array.astype(np.float64)
@@ -160,33 +128,51 @@ def per_sample(name: str, value: object, samples: int, smallest: float = 0.0) ->
     return np.ascontiguousarray(np.broadcast_to(array, samples))
 
 
-def finite_per_sample(name: str, value: object, samples: int) -> Array:
-    """A finite number of at least 0 per sample."""
+def radii(name: str, value: object, samples: int, dtype: np.dtype[Any]) -> Array:
+    """A radius per sample: infinity, or a number that the type of the points can hold."""
+    array = per_sample(name, value, samples)
+    within_range(name, array[np.isfinite(array)], dtype)
+    return array
+
+
+def finite_per_sample(name: str, value: object, samples: int, dtype: np.dtype[Any]) -> Array:
+    """A number of at least 0 per sample that the type of the points can hold."""
     array = per_sample(name, value, samples)
     if not np.isfinite(array).all():
         raise ValueError(f"{name}: expected finite numbers, got infinity in row {np.argmax(np.isinf(array))}")
+    within_range(name, array, dtype)
     return array
+
+
+def within_range(name: str, values: Array, dtype: np.dtype[Any]) -> None:
+    """Refuse numbers that are beyond the range of a floating type."""
+    largest = float(np.finfo(dtype).max)
+    if (values > largest).any():
+        raise ValueError(f"{name}: expected at most {largest:g}, the largest {dtype}, got {values.max():g}")
 
 
 def increasing(name: str, value: object) -> Array:
     """A list of increasing numbers of at least 0, as float64."""
-    array = np.asarray(value)
+    array = checks.array(name, value)
     if array.dtype.kind not in "iuf":
-        raise TypeError(f"{name}: expected a list of numbers, got {_describe(value)}")
+        raise TypeError(f"{name}: expected a list of numbers, got {checks.describe(value)}")
     array = array.astype(np.float64)
     if array.ndim != 1 or not len(array) or not (array >= 0).all() or not (np.diff(array) > 0).all():
-        raise ValueError(f"{name}: expected a list of increasing numbers of at least 0, got {_describe(value)}")
+        raise ValueError(f"{name}: expected a list of increasing numbers of at least 0, got {checks.describe(value)}")
     return array
 
 
 def like(name: str, value: object, points: Points) -> Array:
-    """Rows of the same shape and type as the points."""
+    """Rows of the same shape and type as the points; of those that are marked nothing is asked, and they become 0."""
     array = floats(name, value)
     if array.shape != points.shape or array.dtype != points.rows.dtype:
         raise ValueError(
             f"{name}: expected shape {points.shape} and type {points.rows.dtype}, got {array.shape} and {array.dtype}"
         )
-    return _finite_rows(name, array.reshape(points.rows.shape))
+    rows = array.reshape(points.rows.shape)
+    if points.invalid is not None:
+        rows = np.where(points.invalid[:, None], rows.dtype.type(0), rows)
+    return _finite_rows(name, rows)
 
 
 def bounds(value: object, points: Points) -> tuple[Array, Array] | None:
@@ -195,12 +181,12 @@ def bounds(value: object, points: Points) -> tuple[Array, Array] | None:
         return None
     rows, sample_shape = points.rows, points.shape[1:]
     if not isinstance(value, (tuple, list)) or len(value) != 2:
-        raise TypeError(f"bounds: expected None or a pair (lower, upper), got {_describe(value)}")
+        raise TypeError(f"bounds: expected None or a pair (lower, upper), got {checks.describe(value)}")
     sides = []
     for which, side in zip(("lower", "upper"), value):
-        array = np.asarray(side)
+        array = checks.array("bounds", side)
         if array.dtype.kind not in "iuf":
-            raise TypeError(f"bounds: expected numbers for the {which} bound, got {_describe(side)}")
+            raise TypeError(f"bounds: expected numbers for the {which} bound, got {checks.describe(side)}")
         if array.shape not in ((), sample_shape, (rows.shape[1],)):
             raise ValueError(
                 f"bounds: expected a scalar or an array of shape {sample_shape} for the {which} bound, "
@@ -237,11 +223,11 @@ def objective(
 ) -> Objective:
     """The targets y and the loss that they are for."""
     k = net.out_features
-    array = np.asarray(value)
+    array = checks.array("y", value)
     if loss is None:
         floating = array.dtype.kind == "f"
         loss = "cross_entropy" if k > 1 else "squared" if floating else "logistic"
-    loss = choice("loss", loss, LOSSES)
+    loss = checks.choice("loss", loss, LOSSES)
     if loss in _CLASS_LOSSES:
         smallest = _SMALLEST_OUTPUTS[loss] if not (loss == "dlr" and targeted) else 4
         if k < smallest:
@@ -257,7 +243,7 @@ def objective(
 
 def _labels(array: Array, value: object, samples: int, classes: int) -> Array:
     if array.dtype.kind not in "iu":
-        raise TypeError(f"y: expected integer class indices, got {_describe(value)}")
+        raise TypeError(f"y: expected integer class indices, got {checks.describe(value)}")
     if array.shape != (samples,):
         raise ValueError(f"y: expected shape ({samples},), one class index per sample, got {array.shape}")
     bad = (array < 0) | (array >= classes)
@@ -269,7 +255,7 @@ def _labels(array: Array, value: object, samples: int, classes: int) -> Array:
 
 def _signs(array: Array, value: object, samples: int, dtype: np.dtype[Any]) -> Array:
     if array.dtype.kind not in "iuf":
-        raise TypeError(f"y: expected -1 or +1 per sample, got {_describe(value)}")
+        raise TypeError(f"y: expected -1 or +1 per sample, got {checks.describe(value)}")
     if array.shape not in ((samples,), (samples, 1)):
         raise ValueError(f"y: expected shape ({samples},), one sign per sample, got {array.shape}")
     signs = array.reshape(samples, 1)
@@ -283,7 +269,7 @@ def _signs(array: Array, value: object, samples: int, dtype: np.dtype[Any]) -> A
 
 def _values(net: TwoLayerNetwork, array: Array, value: object, samples: int, dtype: np.dtype[Any]) -> Array:
     if array.dtype.kind != "f":
-        raise TypeError(f"y: expected an array of floating-point targets, got {_describe(value)}")
+        raise TypeError(f"y: expected an array of floating-point targets, got {checks.describe(value)}")
     k = net.out_features
     allowed = ((samples, k), (samples,)) if k == 1 else ((samples, k),)
     if array.shape not in allowed:
@@ -294,14 +280,3 @@ def _values(net: TwoLayerNetwork, array: Array, value: object, samples: int, dty
     if bad.any():
         raise ValueError(f"y: expected finite numbers of {dtype}, got NaN or infinity first in row {np.argmax(bad)}")
     return rows
-
-
-def _describe(value: object) -> str:
-    """What came, in a few words."""
-    dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
-    if dtype is not None and shape is not None:
-        return f"an array of {dtype} with shape {tuple(shape)}"
-    if isinstance(value, (list, tuple)):
-        return f"a {type(value).__name__} that NumPy reads as {np.asarray(value).dtype}"
-    text = repr(value)
-    return text if len(text) <= 60 else type(value).__name__

@@ -210,6 +210,7 @@ def make_options(problem: Problem, ball: Ball, **changes: Any) -> AttackOptions:
         "trace": False,
         "rho": 0.75,
         "retire": True,
+        "evaluation": "auto",
         "threads": 1,
     }
     return AttackOptions(**(defaults | changes))

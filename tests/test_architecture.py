@@ -31,8 +31,9 @@ needs_sources = pytest.mark.skipif(not NATIVE, reason="the C++ sources are not h
 # What each layer of csrc may include, besides itself.
 MAY_INCLUDE = {"core": set(), "cpu": {"core"}, "cuda": {"core"}, "bind": {"core", "cpu", "cuda"}}
 # Modules that others may not import: the layers above them.
-ABOVE_API = ("__main__", "cli", "blockwise", "training", "dynamics", "interop", "datasets")
-ABOVE_BACKENDS = ("api", "attacks", "sweeps", "results", "validate", "network", *ABOVE_API)
+ABOVE_API = ("__main__", "cli", "blockwise", "bench", "training", "dynamics", "interop", "datasets", "plots")
+# What backends may import of the package; every other module stands above them, also one that is new.
+BELOW_BACKENDS = ("problem", "backends")
 
 
 def imports(path: Path) -> set[str]:
@@ -55,7 +56,7 @@ def layer(name: str) -> str:
 
 @pytest.mark.parametrize("name", [name for name in MODULES if layer(name) == "backends"])
 def test_backends_import_nothing_above_them(name):
-    assert not {other for other in imports(MODULES[name]) if layer(other) in ABOVE_BACKENDS or other == "pyfirstorder"}
+    assert not {other for other in imports(MODULES[name]) if layer(other) not in BELOW_BACKENDS}
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if name.count(".") >= 2 and layer(name) == "backends"])
@@ -74,16 +75,45 @@ def test_the_vocabulary_imports_nothing_of_the_package():
     assert not imports(MODULES["pyfirstorder.problem"])
 
 
+def imported_at_once(path: Path) -> set[str]:
+    """Modules, of this package or others, that the first lines of a file import when it is imported itself."""
+    found = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            inner = [f"{node.module}.{alias.name}" for alias in node.names]
+            found |= {name if name in MODULES else node.module for name in inner}
+    return found
+
+
+def loaded_with_the_package() -> set[str]:
+    """The modules of the package that importing it imports, one through the other."""
+    seen, waiting = set(), {"pyfirstorder"}
+    while waiting:
+        name = waiting.pop()
+        seen.add(name)
+        waiting |= {other for other in imported_at_once(MODULES[name]) if other in MODULES} - seen
+    return seen
+
+
 def test_only_numpy_is_needed_to_import_the_package():
-    allowed = {"numpy", "pyfirstorder"}
-    for name in ("", ".api", ".attacks", ".validate", ".sweeps", ".problem", ".results", ".network", ".backends"):
-        tree = ast.parse(MODULES[f"pyfirstorder{name}"].read_text(encoding="utf-8"))
-        for node in tree.body:
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module] if isinstance(node, ast.ImportFrom) else []
-            for found in names:
-                top = found.split(".")[0]
-                assert top in allowed or top in sys.stdlib_module_names, f"{name}: {found}"
+    loaded = loaded_with_the_package()
+    assert {f"pyfirstorder.{name}" for name in ("ascent", "attacks", "config", "progress", "validate")} <= loaded
+    for name in loaded:
+        for found in imported_at_once(MODULES[name]):
+            top = found.split(".")[0]
+            assert top in {"numpy", "pyfirstorder"} or top in sys.stdlib_module_names, f"{name}: {found}"
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name != "pyfirstorder.backends.cpu"])
+def test_modules_of_optional_packages_say_what_to_install(name):
+    tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
+    guarded = {id(inner) for node in ast.walk(tree) if isinstance(node, ast.Try) for inner in ast.walk(node)}
+    plain = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom)) and id(node) not in guarded]
+    tops = {(node.module if isinstance(node, ast.ImportFrom) else node.names[0].name).split(".")[0] for node in plain}
+    own = {"numba"} if name.startswith("pyfirstorder.backends.numba") else set()
+    assert tops <= {"numpy", "pyfirstorder", *sys.stdlib_module_names} | own
 
 
 @needs_sources
@@ -132,10 +162,14 @@ def test_every_backend_has_every_loss(backend, loss):
     assert np.isfinite(backend.input_gradient(made.weights, made.x, made.objective, 1)[0]).all()
 
 
+@pytest.mark.parametrize(("listed", "names"), [("activations", ACTIVATIONS), ("losses", LOSSES)])
+def test_the_native_engine_has_the_names_of_the_specification_in_its_order(listed, names):
+    engine = pytest.importorskip("pyfirstorder.backends._cpu", reason="the native engine is not installed")
+    assert list(getattr(engine, listed)()) == list(names)
+
+
 @needs_sources
-@pytest.mark.parametrize(
-    "names", [tuple(ACTIVATIONS), tuple(LOSSES), problem.NORMS, problem.DIRECTIONS, problem.STARTS]
-)
+@pytest.mark.parametrize("names", [problem.NORMS, problem.DIRECTIONS, problem.STARTS])
 def test_the_native_engine_spells_every_name_of_the_specification(names):
     strings = set()
     for path in NATIVE:
@@ -183,7 +217,7 @@ def test_every_parameter_of_a_public_function_is_documented(name):
     assert {parameter.name for parameter in parameters} <= listed
 
 
-@pytest.mark.parametrize("name", [name for name in FUNCTIONS if name != "load_network"])  # which would need a file
+@pytest.mark.parametrize("name", FUNCTIONS)
 def test_every_public_function_shows_an_example(name):
     assert ">>> " in inspect.getdoc(getattr(fo, name))
 

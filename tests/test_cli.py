@@ -55,7 +55,7 @@ def test_attack_prints_a_table_and_writes_examples_and_pictures(files, tmp_path)
         "--image-shape", "4,4", "--output", out,
     )  # fmt: skip
     assert done.exit_code == 0, done.output
-    for header in ("eps", "clean accuracy", "robust accuracy", "mean loss", "mean", "steps", "a second"):
+    for header in ("eps", "clean", "robust", "accuracy", "mean loss", "mean", "steps", "samples/s", "a second"):
         assert header in done.output
     assert {path.name for path in out.iterdir()} == {"adversarial.npz", "accuracy.png", "examples.png"}
     with np.load(out / "adversarial.npz") as result, np.load(files / "data.npz") as data:
@@ -69,8 +69,6 @@ def test_attack_prints_a_table_and_writes_examples_and_pictures(files, tmp_path)
 
 
 def test_blocks_give_what_one_call_gives(files, tmp_path):
-    if fo.available_backends()["cpu"] != "available":
-        pytest.skip("the reference backend does not promise the same bits for any block")
     results = []
     for name, block in (("one", 90), ("many", 7)):
         done = run(
@@ -105,13 +103,112 @@ def test_data_on_disk_is_attacked_into_files_on_disk(files, tmp_path):
         (["--eps", "0.1", "--bounds", "0.9,1"], "within bounds"),
         (["--eps", "0.1", "--limit", "-1"], "limit: expected"),
         (["--eps", "0.1", "--image-shape", "3,3"], "image_shape: expected"),
+        (["--eps", "0.1", "--image-shape", "-4,-4"], "image_shape: expected"),
+        (["--eps", "0.1", "--image-shape", "4.0,4"], "image_shape: expected"),
+        (["--eps", "0.1", "--image-shape", "inf,4"], "image_shape: expected"),
+        (["--eps", "0.1", "--image-shape", "2,4,2"], "image_shape: expected"),
+        (["--eps", "0.1", "--restarts", "2"], "restarts: expected 1 without a random start"),
+        (["--eps", "0.1", "--seed", "-1"], "seed: expected"),
+        (["--eps", "0.1", "--seed", "-1", "--held-out", "0.5"], "seed: expected"),
+        (["--eps", "0.1", "--held-out", "0"], "data: expected at least one sample to attack"),
     ],
 )
 def test_a_mistake_is_one_line_without_traceback(files, tmp_path, arguments, message):
-    done = run("attack", files / "net.npz", files / "data.npz", *arguments, "--output", tmp_path)
-    assert done.exit_code == 2
-    assert message in done.output
+    out = tmp_path / "new" / "out"
+    done = run("attack", files / "net.npz", files / "data.npz", *arguments, "--output", out)
+    assert message in error_line(done)
+    assert not out.parent.exists()
+
+
+def error_line(done) -> str:
+    """The last line of a command that ended with an error, and without a traceback."""
+    assert done.exit_code == 2, done.output
     assert "Traceback" not in done.output
+    line = done.output.splitlines()[-1]
+    assert line.startswith("error: ")
+    return line
+
+
+def changed(path, change, to):
+    """A copy of a data set with a change in its arrays."""
+    with np.load(path) as file:
+        arrays = {name: file[name] for name in file.files}
+    change(arrays)
+    np.savez(to, **arrays)
+    return to
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [("x", np.nan, "x: expected finite numbers"), ("y", 9, "y: expected class indices from 0 to 2, got 9")],
+)
+@pytest.mark.parametrize("part", [[], ["--held-out", "0.8"]], ids=["all", "held out"])
+def test_a_mistake_in_the_data_is_named_by_its_row_in_the_file(files, tmp_path, name, value, message, part):
+    def spoil(arrays):
+        arrays[name][70] = value
+
+    data = changed(files / "data.npz", spoil, tmp_path / "bad.npz")
+    out = tmp_path / "out"
+    done = run("attack", files / "net.npz", data, "--eps", "0.1", "--block-size", 16, *part, "--output", out)
+    assert message in error_line(done)
+    assert error_line(done).endswith("row 70")
+    assert not out.exists()
+
+
+def test_an_attack_does_not_overwrite_what_it_reads(files, tmp_path):
+    data = changed(files / "data.npz", lambda arrays: None, tmp_path / "adversarial.npz")
+    before = data.read_bytes()
+    done = run("attack", files / "net.npz", data, "--eps", "0.1", "--output", tmp_path)
+    assert "output: expected a place of its own" in error_line(done)
+    assert data.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("net.txt", "expected a file ending in .npz"),
+        ("none/net.npz", "expected a file in a folder that exists"),
+        ("folder.npz", "expected a file, got the folder"),
+    ],
+)
+def test_where_a_network_goes_is_checked_before_training(files, tmp_path, monkeypatch, output, message):
+    (tmp_path / "folder.npz").mkdir()
+    monkeypatch.setattr(cli.training, "train", lambda *_, **__: pytest.fail("it was trained"))
+    line = error_line(run("train", files / "data.npz", "-o", tmp_path / output))
+    assert f"output: {message}" in line
+    assert str(tmp_path / output) in line
+
+
+def test_training_on_nothing_is_a_clear_line(files, tmp_path):
+    def empty(arrays):
+        arrays.update(x=arrays["x"][:0], y=arrays["y"][:0])
+
+    data = changed(files / "data.npz", empty, tmp_path / "none.npz")
+    line = error_line(run("train", data, "-o", tmp_path / "net.npz"))
+    assert "data: expected at least one sample to train on, got none" in line
+
+
+@pytest.mark.parametrize("content", [b"", b"weights", b"PK\x03\x04 and no more"], ids=["empty", "text", "truncated"])
+def test_a_damaged_file_is_one_line_that_names_it(files, tmp_path, content):
+    bad = {suffix: tmp_path / f"bad{suffix}" for suffix in (".npz", ".npy")}
+    for path in bad.values():
+        path.write_bytes(content)
+    (tmp_path / "adversarial.npz").write_bytes(content)
+    for network, *data in (
+        (bad[".npz"], files / "data.npz"),
+        (files / "net.npz", bad[".npz"]),
+        (files / "net.npz", bad[".npy"], "--labels", files / "y.npy"),
+        (files / "net.npz", files / "x.npy", "--labels", bad[".npy"]),
+    ):
+        assert "bad.np" in error_line(run("attack", network, *data, "--eps", "0.1", "--output", tmp_path / "out"))
+    compared = ["--eps", "0.1", "--compare", tmp_path, "--output", tmp_path / "out"]
+    assert "adversarial.npz" in error_line(run("attack", files / "net.npz", files / "data.npz", *compared))
+
+
+def test_labels_in_a_file_of_several_arrays_are_a_clear_line(files, tmp_path):
+    arguments = ["--labels", files / "data.npz", "--eps", "0.1", "--output", tmp_path / "out"]
+    line = error_line(run("attack", files / "net.npz", files / "x.npy", *arguments))
+    assert "data.npz: expected a whole .npy file of numbers: it holds several arrays" in line
 
 
 def test_a_missing_file_is_one_line_without_traceback(files):

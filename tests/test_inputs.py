@@ -172,3 +172,29 @@ def test_a_bound_that_the_type_cannot_hold_keeps_points_inside_of_it(backend_nam
     end = fo.pgd(PAIR_NET, x, np.array([0]), eps=5.0, bounds=(0.1, 0.7), backend=backend_name).x_adv
     assert (end.astype(np.float64) >= 0.1).all()
     assert (end.astype(np.float64) <= 0.7).all()
+
+
+@every_backend_name
+def test_the_start_of_a_marked_row_is_not_looked_at(backend_name):
+    x = with_entry(with_entry(X, (1, 2), np.nan), (4, 0), -np.inf)
+    options = {"eps": 0.1, "steps": 3, "backend": backend_name}
+    marked = fo.pgd(NET, x, Y, x_init=x, on_invalid="mark", **options)
+    good = [0, 2, 3]
+    np.testing.assert_array_equal(marked.x_adv[good], fo.pgd(NET, X, Y, x_init=X, **options).x_adv[good])
+    assert np.isnan(marked.delta[[1, 4]]).any(axis=1).all()
+
+
+@every_backend_name
+def test_a_loss_that_overflows_is_counted_and_warned_of_where_the_caller_stands(backend_name):
+    steep = fo.TwoLayerNetwork(np.eye(4), np.eye(4) * 1e200)
+    x = with_entry(np.ones((2, 4)), (1, slice(None)), 1e-250)
+    with pytest.warns(fo.NotFiniteWarning, match="the loss or gradient of 1 of 2 attacked points") as seen:
+        result = fo.pgd(steep, x, np.zeros((2, 4)), eps=1e-300, loss="squared", backend=backend_name)
+    assert result.not_finite == 1
+    assert result.status[0] == Status.NOT_FINITE
+    assert seen[0].filename == __file__
+
+
+def test_an_array_whose_mask_hides_nothing_is_read_like_any_other():
+    x = np.ma.masked_array(X, mask=np.zeros_like(X, bool))
+    np.testing.assert_array_equal(fo.forward(NET, x), fo.forward(NET, X))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import io
+import pickle
+
 import numpy as np
 import pytest
 from support import ACTIVATION_NAMES, every_backend_name
@@ -86,6 +90,8 @@ def test_weights_are_copies_that_cannot_be_written():
     for part in (net.hidden_weight, net.hidden_bias, net.output_weight, net.output_bias, *net.weights("float32")[:4]):
         with pytest.raises(ValueError, match="read-only"):
             part[...] = 0
+        with pytest.raises(ValueError, match="WRITEABLE"):
+            part.flags.writeable = True
     with pytest.raises(AttributeError):
         net.hidden_weight = W
 
@@ -106,6 +112,23 @@ def test_weights_that_overflow_float32_are_refused_for_float32_inputs():
     net = fo.TwoLayerNetwork(W * 1e300, A)
     with pytest.raises(ValueError, match="network: its float64 weights overflow float32; use float64 inputs"):
         fo.forward(net, np.ones((1, 2), np.float32))
+
+
+# ------------------------------------------------------------------ copies
+
+
+@every_backend_name
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
+@pytest.mark.parametrize("outputs", [A, A[0]], ids=["several", "one"])
+def test_a_network_that_was_used_can_be_copied_to_the_bit(backend_name, duplicate, outputs):
+    net = fo.TwoLayerNetwork(W / 7, outputs / 3, output_bias=np.full(np.size(outputs) // 3, 0.1), activation="elu(0.3)")
+    x = np.random.default_rng(0).standard_normal((5, 2))
+    expected = fo.forward(net, x, backend=backend_name)
+    again = duplicate(net)
+    np.testing.assert_array_equal(fo.forward(again, x, backend=backend_name), expected)
+    assert repr(again) == repr(net)
+    with pytest.raises(ValueError, match="WRITEABLE"):
+        again.hidden_weight.flags.writeable = True
 
 
 # ------------------------------------------------------------------ files
@@ -180,10 +203,66 @@ def test_a_missing_file_is_an_error_of_the_system(tmp_path):
         fo.load_network(tmp_path / "net.npz")
 
 
-def test_a_file_whose_arrays_do_not_fit_is_refused(tmp_path):
-    np.savez(tmp_path / "net.npz", hidden_weight=W, output_weight=A[:, :2])
-    with pytest.raises(ValueError, match="output_weight: "):
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"output_weight": A[:, :2]},
+        {"hidden_weight": W * np.nan},
+        {"hidden_weight": np.array(["a", "b"])},
+        {"hidden_bias": np.array(["a", "b", "c"])},
+        {"activation": np.arange(3)},
+    ],
+)
+def test_a_file_whose_arrays_do_not_fit_is_refused_by_name(tmp_path, change):
+    np.savez(tmp_path / "net.npz", **({"hidden_weight": W, "output_weight": A} | change))
+    with pytest.raises(ValueError, match=rf"net\.npz: {next(iter(change))}: "):
         fo.load_network(tmp_path / "net.npz")
+
+
+def saved(write, *arrays, **named) -> bytes:
+    stream = io.BytesIO()
+    write(stream, *arrays, **named)
+    return stream.getvalue()
+
+
+GOOD = saved(np.savez, hidden_weight=W, output_weight=A)
+DAMAGED = {
+    "empty": b"",
+    "text": b"weights",
+    "truncated": GOOD[: len(GOOD) // 2],
+    "changed": GOOD.replace(W.tobytes(), (W + 1).tobytes()),
+    "one array": saved(np.save, W),
+}
+
+
+@pytest.mark.parametrize("damage", list(DAMAGED))
+def test_a_damaged_file_is_refused_by_name(tmp_path, damage):
+    (tmp_path / "net.npz").write_bytes(DAMAGED[damage])
+    with pytest.raises(ValueError, match=r"net\.npz: expected a whole \.npz file"):
+        fo.load_network(tmp_path / "net.npz")
+
+
+def test_a_network_that_fails_to_be_written_leaves_the_old_one(tmp_path, monkeypatch):
+    path = tmp_path / "net.npz"
+    fo.TwoLayerNetwork(W, A).save(path)
+    before = path.read_bytes()
+
+    def fail(file, **arrays):
+        file.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(np, "savez", fail)
+    with pytest.raises(OSError, match="disk full"):
+        fo.TwoLayerNetwork(2 * W, A).save(path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_is_missing_is_named_with_the_path_that_was_given(tmp_path):
+    path = tmp_path / "none" / "net.npz"
+    with pytest.raises(FileNotFoundError) as caught:
+        fo.TwoLayerNetwork(W, A).save(path)
+    assert caught.value.filename == str(path)
 
 
 # ------------------------------------------------------------------ the paper's random network
@@ -214,3 +293,24 @@ def test_the_random_network_has_the_type_and_activation_asked_for(kind):
     net = fo.random_network(5, 7, activation="elu(0.5)", dtype=kind)
     assert net.dtype == kind
     assert net.activation == "elu(0.5)"
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "pattern"),
+    [
+        ({"seed": -1}, ValueError, "seed: .*got -1"),
+        ({"seed": 0.5}, TypeError, "seed: expected an integer"),
+        ({"in_features": -3}, ValueError, "in_features: .*got -3"),
+        ({"hidden_features": 0}, ValueError, "hidden_features: .*got 0"),
+        ({"hidden_features": 2.0}, TypeError, "hidden_features: expected an integer"),
+        ({"dtype": np.int64}, TypeError, "dtype: expected float32 or float64, got int64"),
+    ],
+)
+def test_the_random_network_refuses(change, error, pattern):
+    with pytest.raises(error, match=pattern):
+        fo.random_network(**({"in_features": 2, "hidden_features": 3} | change))
+
+
+def test_masked_weights_are_refused():
+    with pytest.raises(ValueError, match="hidden_weight: expected an array without masked elements"):
+        fo.TwoLayerNetwork(np.ma.masked_equal(W, 1), A)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 
 import numpy as np
@@ -105,6 +106,7 @@ def test_outputs_and_gradients_do_not_depend_on_threads_or_neighbours(backend, d
 def test_leaving_fixed_points_and_cycles_early_changes_no_bit(backend, dtype, norm, direction, steps):
     problem, ball = make_case(norm, dtype, boxed=direction == "sign")
     options = {"keep_best": True, "trace": True, "steps": steps, "direction": direction, "step_size": ball.eps / 4}
+    options["evaluation"] = "dense"  # of which a point that comes again repeats what followed it, to the bit
     early, full = (run(backend, problem, ball, retire=retire, **options) for retire in (True, False))
     assert_same_bits(early, full, but=("steps", "status"))
     assert (early.steps <= full.steps).all()
@@ -258,8 +260,8 @@ def test_an_attack_changes_none_of_its_inputs(backend, dtype, norm):
     for part in inputs:
         part.flags.writeable = False  # as read-only inputs are allowed, writing would be an error
     end = backend.attack(problem.weights, problem.x, problem.objective, ball, options, x_init)
-    for part, copy in zip(inputs, before):
-        np.testing.assert_array_equal(part, copy)
+    for part, given in zip(inputs, before):
+        np.testing.assert_array_equal(part, given)
     np.testing.assert_array_equal(problem.objective.labels, labels)
     assert not any(np.shares_memory(end.x_adv, part) for part in inputs)
 
@@ -303,13 +305,16 @@ def test_two_equal_calls_give_equal_bits(backend_name):
 
 
 @every_backend_name
-def test_a_failed_call_changes_nothing(backend_name):
+@pytest.mark.parametrize("on_invalid", ["raise", "mark"])
+def test_an_attack_leaves_what_it_was_given(backend_name, on_invalid):
     net = fo.random_network(4, 5, dtype=np.float64)
-    x, y = np.ones((3, 4)), np.zeros(3)
-    with pytest.raises(ValueError, match="eps"):
-        fo.pgd(net, x, y, eps=-1.0, backend=backend_name)
-    np.testing.assert_array_equal(x, np.ones((3, 4)))
-    np.testing.assert_array_equal(y, np.zeros(3))
+    x, y, eps = np.ones((3, 4)), np.zeros(3), np.full(3, 0.5)
+    if on_invalid == "mark":
+        x[1, 2] = np.nan
+    given = {"x_init": x + 0.1, "step_size": np.full(3, 0.1), "bounds": (np.full(4, -2.0), np.full(4, 2.0))}
+    before = copy.deepcopy((x, y, eps, given))
+    fo.pgd(net, x, y, eps=eps, keep="both", on_invalid=on_invalid, backend=backend_name, **given)
+    np.testing.assert_equal((x, y, eps, given), before)
 
 
 @every_backend_name

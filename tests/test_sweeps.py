@@ -41,7 +41,8 @@ def linear_classifier() -> tuple[fo.TwoLayerNetwork, np.ndarray, np.ndarray, np.
 @pytest.mark.parametrize("random_start", [False, True])
 def test_a_curve_is_separate_attacks_with_successes_carried_upwards(backend_name, norm, random_start):
     net, x, y = problem()
-    options = {"norm": norm, "steps": 10, "random_start": random_start, "restarts": 2, "backend": backend_name}
+    restarts = 2 if random_start else 1
+    options = {"norm": norm, "steps": 10, "random_start": random_start, "restarts": restarts, "backend": backend_name}
     curve = fo.robustness_curve(net, x, y, eps=RADII, **options)
     carried = None
     for radius, result in zip(RADII, curve.results):
@@ -145,7 +146,73 @@ def test_a_curve_refuses(change, error, pattern):
         fo.robustness_curve(net, x, y, **{"eps": [0.1]} | change)
 
 
+@every_backend_name
+@pytest.mark.parametrize("algorithm", ["pgd", "apgd"])
+def test_a_warm_start_leaves_marked_rows_and_restarts_to_the_smallest_radius(backend_name, algorithm):
+    net, x, y = problem()
+    x[5] = np.nan
+    options = {"algorithm": algorithm, "random_start": True, "restarts": 2, "steps": 5, "backend": backend_name}
+    curve = fo.robustness_curve(net, x, y, eps=[0.1, 0.3], warm_start=True, on_invalid="mark", **options)
+    assert all(result.status[5] == Status.INVALID_INPUT for result in curve.results)
+    assert (np.diff(curve.robust_accuracy) <= 0).all()
+
+
+def test_a_carried_row_is_the_whole_row_of_the_smaller_radius():
+    net, x, y = problem(200)
+    options = {"rel_step_size": 2.0, "steps": 4, "trace": True}  # jumps from side to side of the ball, so it overshoots
+    below, above = fo.robustness_curve(net, x, y, eps=[0.5, 1.0], **options).results
+    alone = fo.pgd(net, x, y, eps=1.0, **options)
+    kept = below.success & ~alone.success
+    assert (below.steps != alone.steps)[kept].any()
+    for name in ("x_adv", "loss", "output", "first_success", "steps", "status"):
+        np.testing.assert_array_equal(getattr(above, name)[kept], getattr(below, name)[kept], err_msg=name)
+    for got, wanted in zip(above.trace, below.trace):
+        np.testing.assert_array_equal(got[kept], wanted[kept])
+
+
+@pytest.mark.parametrize("warm_start", [False, True])
+def test_a_curve_warns_once_of_all_points_with_a_zero_gradient(warm_start):
+    dead, x, y = dead_network()
+    with pytest.warns(fo.ZeroGradientWarning, match="the gradient of 6 of 6 attacked points") as seen:
+        fo.robustness_curve(dead, x, y, eps=[0.1, 0.3], warm_start=warm_start)
+    assert [warning.filename for warning in seen] == [__file__]
+
+
+def dead_network() -> tuple[fo.TwoLayerNetwork, np.ndarray, np.ndarray]:
+    """A network that is flat at three samples, all of its class 0."""
+    net = fo.TwoLayerNetwork(np.eye(4), np.eye(3, 4), hidden_bias=np.full(4, -10.0))
+    return net, np.zeros((3, 4)), np.zeros(3, int)
+
+
 # ------------------------------------------------------------------ minimal_eps
+
+
+def test_a_search_warns_once_of_the_samples_with_a_zero_gradient():
+    dead, x, y = dead_network()
+    with pytest.warns(fo.ZeroGradientWarning, match="the gradient of 3 of 3 attacked points") as seen:
+        fo.minimal_eps(dead, x, y, eps_max=1.0)
+    assert [warning.filename for warning in seen] == [__file__]
+
+
+@every_backend_name
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_search_ends_where_no_number_is_left_between_the_ends(backend_name, dtype):
+    net = fo.TwoLayerNetwork(np.eye(2), np.eye(2))
+    x = np.array([[1.0, 0.5]], dtype)
+    found = fo.minimal_eps(net, x, np.array([0]), eps_max=1.0, tol=1e-300, steps=3, backend=backend_name)
+    assert found.lower <= found.eps
+    np.testing.assert_allclose(found.eps, 0.25, rtol=1e-6)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_marked_row_has_no_minimal_radius(bad):
+    net, x, y = problem(4)
+    x[1, 2] = bad
+    found = fo.minimal_eps(net, x, y, eps_max=2.0, on_invalid="mark")
+    np.testing.assert_array_equal(np.isnan(found.eps), [False, True, False, False])
+    np.testing.assert_array_equal(np.isnan(found.lower), [False, True, False, False])
+    assert not found.success[1]
+    np.testing.assert_array_equal(found.x_adv[1], x[1])
 
 
 @every_backend_name
@@ -226,6 +293,7 @@ def test_minimal_radii_of_an_empty_batch_are_an_empty_array(backend_name):
         ({"tol": np.nan}, ValueError, "tol: "),
         ({"eps_max": -1.0}, ValueError, "eps_max: "),
         ({"eps_max": np.inf}, ValueError, "eps_max: "),
+        ({"eps_max": 10**400}, ValueError, "eps_max: .*got an integer of 1329 bits"),
         ({"norm": "l7"}, ValueError, "norm: "),
         ({"loss": "squared", "y": np.zeros((2, 4))}, ValueError, "success|classes"),
         ({"early_stop": False}, TypeError, "early_stop"),

@@ -90,3 +90,30 @@ def test_numbers_are_fitted_with_the_squared_loss():
     assert result.network.scalar_output
     assert result.history[-1].train_accuracy is None
     assert result.history[-1].train_loss < 0.05
+
+
+def test_weights_that_the_last_step_makes_infinite_are_an_error():
+    x, y = blobs()
+    options = {"optimizer": "sgd", "learning_rate": 3e38, "weight_decay": 10.0, "epochs": 1, "batch_size": len(x)}
+    with np.errstate(all="ignore"), pytest.raises(ValueError, match="learning_rate: the loss is no longer finite"):
+        train(x, y, hidden_features=8, **options)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "pattern"),
+    [
+        ({"backend": "gpu"}, ValueError, "backend: expected 'auto' or one of .*got 'gpu'"),
+        ({"backend": ["cpu"]}, TypeError, "backend: expected a name"),
+        ({"threads": 0}, ValueError, "threads: .*got 0"),
+        ({"validation": blobs()[0]}, TypeError, r"validation: expected None or a pair \(x, y\), got an array"),
+        ({"validation": blobs(features=5)}, ValueError, "validation: expected 6 numbers a sample, as in x, got 5"),
+        ({"adversary": 3}, TypeError, "adversary: expected None or a mapping of arguments of pgd, got 3"),
+        ({"y": blobs()[1] > 0}, TypeError, r"y: .*array of bool.*y\.astype\(int\)"),
+        ({"x": np.full((120, 6), 1e39)}, ValueError, "x: expected numbers that float32 can hold.*row 0"),
+    ],
+)
+def test_training_refuses(change, error, pattern):
+    x, y = blobs()
+    arguments = {"x": x, "y": y, "hidden_features": 4, "epochs": 1} | change
+    with pytest.raises(error, match=pattern):
+        train(arguments.pop("x"), arguments.pop("y"), **arguments)

@@ -13,10 +13,12 @@ import pytest
 from support import every_backend_name
 
 import pyfirstorder as fo
+from pyfirstorder import backends
 
 NET = fo.TwoLayerNetwork(np.ones((3, 4)) * [[1.0], [-1.0], [0.5]], np.eye(3), activation="tanh")
 SIGN_NET = fo.TwoLayerNetwork(np.eye(4), np.ones(4))
 X = np.linspace(0, 1, 20).reshape(5, 4)
+X32 = X.astype(np.float32)
 Y = np.array([0, 1, 2, 0, 1])
 
 
@@ -112,6 +114,32 @@ WRONG = {
     "x_init of wrong shape": ({"x_init": X[:2]}, ValueError, r"x_init: expected shape \(5, 4\).*got \(2, 4\)"),
     "x_init of wrong type": ({"x_init": X.astype(np.float32)}, ValueError, r"x_init: .*float64, got .*float32"),
     "NaN in x_init": ({"x_init": with_entry(X, (1, 0), np.nan)}, ValueError, r"x_init: .*first in row 1"),
+    "masked x": ({"x": np.ma.masked_greater(X, 0.5)}, ValueError, r"x: expected an array without masked elements"),
+    "masked y": ({"y": np.ma.masked_equal(Y, 2)}, ValueError, r"y: expected an array without masked elements"),
+    "masked eps": ({"eps": np.ma.masked_less(X[:, 0], 0.5)}, ValueError, r"eps: .*masked"),
+    "masked bounds": ({"bounds": (np.ma.masked_equal(np.zeros(4), 0), 1)}, ValueError, r"bounds: .*masked"),
+    "ragged x": ({"x": [[0.0], [0.0, 1.0]]}, ValueError, r"x: expected an array, got a list"),
+    "ragged y": ({"y": [[0], [0, 1]]}, ValueError, r"y: expected an array, got a list"),
+    "ragged eps": ({"eps": [[0.1], [0.1, 0.2]]}, ValueError, r"eps: expected an array, got a list"),
+    "huge eps": ({"eps": 10**400}, TypeError, r"eps: .*got an integer of 1329 bits"),
+    "huge norm": ({"norm": 10**400}, ValueError, r"norm: .*got an integer of 1329 bits"),
+    "norm of nearly two": ({"norm": 2.0000001}, ValueError, r"norm: .*got 2\.0000001"),
+    "huge momentum": ({"momentum": 10**400}, ValueError, r"momentum: .*got an integer of 1329 bits"),
+    "huge steps": ({"steps": 10**5000}, ValueError, r"steps: .*got an integer of 16610 bits"),
+    "step size that overflows": ({"eps": 1.7e308, "steps": 1}, ValueError, r"step_size: .*1\.79769e\+308.*float64"),
+    "rel_step_size that overflows": (
+        {"eps": 100.0, "rel_step_size": 1e308},
+        ValueError,
+        r"rel_step_size: expected a step size of at most 1\.79769e\+308, the largest float64, got 1e\+308 \* 100",
+    ),
+    "eps beyond float32": (
+        {"x": X32, "eps": 1e39},
+        ValueError,
+        r"eps: .*3\.40282e\+38, the largest float32",
+    ),
+    "step size beyond float32": ({"x": X32, "step_size": 1.7e308}, ValueError, r"step_size: .*3\.40282e\+38"),
+    "momentum beyond float32": ({"x": X32, "momentum": 1.7e308}, ValueError, r"momentum: .*3\.40282e\+38"),
+    "restarts of one start": ({"restarts": 2}, ValueError, r"restarts: expected 1 without a random start.*got 2"),
     "x_init and random start": ({"x_init": X, "random_start": True}, ValueError, r"x_init: expected None"),
     "unknown random_start": ({"random_start": "cube"}, ValueError, r"random_start: .*'ball' or 'sphere'"),
     "random_start a number": ({"random_start": 1}, TypeError, r"random_start: .*got 1"),
@@ -165,6 +193,11 @@ def test_apgd_refuses_what_pgd_refuses(case):
         fo.apgd(NET, arguments.pop("x"), arguments.pop("y"), **arguments)
 
 
+def test_apgd_refuses_restarts_of_one_start():
+    with pytest.raises(ValueError, match=r"restarts: expected 1 without a random start"):
+        fo.apgd(NET, X, Y, eps=0.1, random_start=False, restarts=2)
+
+
 def test_apgd_refuses_an_infinite_radius():
     with pytest.raises(ValueError, match=r"eps: expected finite radii, because apgd"):
         fo.apgd(NET, X, Y, eps=np.inf)
@@ -181,12 +214,26 @@ def test_an_unknown_backend_is_refused_with_the_names_of_all():
         fo.pgd(NET, X, Y, eps=0.1, backend="gpu")
 
 
-def test_a_missing_backend_says_what_to_do():
-    missing = [name for name, state in fo.available_backends().items() if state != "available"]
-    for name in missing:
-        with pytest.raises(ImportError, match=rf"backend '{name}' is not available: "):
-            fo.forward(NET, X, backend=name)
+def test_a_missing_backend_says_what_to_do(monkeypatch):
+    def load():
+        raise ImportError("install it")
+
+    monkeypatch.setitem(backends._LOADERS, "absent", load)
+    monkeypatch.setattr(backends, "_loaded", {})
+    with pytest.raises(ImportError, match="backend 'absent' is not available: install it"):
+        fo.forward(NET, X, backend="absent")
+    assert fo.available_backends()["absent"] == "install it"
     assert fo.available_backends()["reference"] == "available"
+
+
+@pytest.mark.parametrize("name", [["cpu"], 3, None])
+def test_a_backend_that_is_no_name_is_refused_by_name(name):
+    for call in (fo.forward, fo.predict):
+        with pytest.raises(TypeError, match="backend: expected a name, got"):
+            call(NET, X, backend=name)
+    for call in (fo.pgd, fo.apgd):
+        with pytest.raises(TypeError, match="backend: expected a name, got"):
+            call(NET, X, Y, eps=0.1, backend=name)
 
 
 @pytest.mark.parametrize("function", [fo.pgd, fo.apgd, fo.input_gradient, fo.forward, fo.project])
@@ -226,6 +273,7 @@ def test_input_gradient_refuses(case):
         ({"delta": np.array([[1.0, 2, 3], [1, np.nan, 3]])}, ValueError, r"delta: .*first in row 1"),
         ({"eps": -1}, ValueError, r"eps: .*got -1"),
         ({"norm": "l0"}, ValueError, r"norm: "),
+        ({"delta": np.ones((2, 3), np.float32), "eps": 1e39}, ValueError, r"eps: .*the largest float32"),
         ({"x": np.zeros((2, 4))}, ValueError, r"x: expected shape \(2, 3\)"),
         ({"x": np.zeros((2, 3), np.float32)}, ValueError, r"x: .*float64, got .*float32"),
         ({"x": np.full((2, 3), np.inf)}, ValueError, r"x: .*first in row 0"),

@@ -7,6 +7,7 @@
 #include <pybind11/stl.h>
 
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -85,6 +86,7 @@ AttackOptions view_options(const py::object& options) {
   view.early_stop = options.attr("early_stop").cast<bool>();
   view.rho = options.attr("rho").cast<double>();
   view.retire = options.attr("retire").cast<bool>();
+  view.evaluation = named_attribute<Evaluation>(options, "evaluation");
   return view;
 }
 
@@ -102,6 +104,9 @@ struct PackedNetwork {
   const Engine* engine;
   Network<T> network;
   AlignedMemory memory;
+  Array<T> hidden_weight;
+  AlignedMemory gram;  // made when it is first wanted
+  std::unique_ptr<std::mutex> gram_lock = std::make_unique<std::mutex>();
 };
 
 template <class T>
@@ -110,6 +115,7 @@ std::unique_ptr<PackedNetwork<T>> pack(const std::string& isa, const Array<T>& h
                                        const Array<T>& output_bias, const std::string& activation, double parameter) {
   auto packed = std::make_unique<PackedNetwork<T>>();
   packed->engine = &engine_named(isa);
+  packed->hidden_weight = hidden_weight;
   Network<T>& network = packed->network;
   network.in_features = hidden_weight.shape(1);
   network.hidden_features = hidden_weight.shape(0);
@@ -296,8 +302,27 @@ struct AttackArrays {
   py::object trace;
 };
 
+// W Wᵀ, packed: made once for a network, by the first call that wants it.
 template <class T>
-py::tuple attack(const PackedNetwork<T>& packed, const Array<T>& x, const py::object& objective, const py::object& ball,
+void provide_gram(PackedNetwork<T>& packed, int threads) {
+  const std::lock_guard<std::mutex> guard(*packed.gram_lock);
+  if (packed.network.gram.data) return;
+  Network<T>& network = packed.network;
+  const int64_t m = network.hidden_features;
+  const OperationTable<T>& table = table_of<T>(*packed.engine);
+  std::vector<T> gram(static_cast<size_t>(m * m));
+  Task<T> task{};
+  task.network = &network;
+  task.x = packed.hidden_weight.data();
+  task.rows = task.samples = m;
+  task.rows_out = gram.data();
+  run(table.gram, task, 2.0 * double(m) * double(m) * double(network.in_features), threads, py::none());
+  packed.gram = allocate_aligned(table.packed_gram_bytes(network));
+  table.pack_gram(gram.data(), packed.gram.get(), network);
+}
+
+template <class T>
+py::tuple attack(PackedNetwork<T>& packed, const Array<T>& x, const py::object& objective, const py::object& ball,
                  const py::object& options, const py::object& x_init) {
   const Network<T>& network = packed.network;
   Task<T> task{};
@@ -319,7 +344,21 @@ py::tuple attack(const PackedNetwork<T>& packed, const Array<T>& x, const py::ob
     task.result.best_restart = restarts.data() + task.jobs;
   }
   const double work = 2.0 * double(task.rows) * double(task.options.steps + 1) * work_of_pass(network);
-  run(table_of<T>(*packed.engine).attack, task, work, options.attr("threads").cast<int>(), options.attr("on_progress"));
+  const int threads = options.attr("threads").cast<int>();
+  const py::object on_progress = options.attr("on_progress");
+  const OperationTable<T>& table = table_of<T>(*packed.engine);
+  // Rows that another way of evaluation cannot vouch for are left to the dense one.
+  std::vector<int64_t> deferred(static_cast<size_t>(task.rows) + 1, 0);
+  task.deferred = deferred.data();
+  const bool in_hidden_space = table.uses_hidden_space(task);
+  if (in_hidden_space) provide_gram(packed, threads);
+  run(in_hidden_space ? table.hidden_space_attack : table.attack, task, work, threads, on_progress);
+  if (deferred[0] > 0) {
+    task.rows = deferred[0];
+    task.row_list = deferred.data() + 1;
+    task.options.evaluation = Evaluation::dense;
+    run(table.attack, task, work, threads, on_progress);
+  }
   return arrays.tuple();
 }
 

@@ -37,6 +37,10 @@ template <>
 struct Names<Algorithm> {
   static constexpr const char* list[] = {"pgd", "apgd"};
 };
+template <>
+struct Names<Evaluation> {
+  static constexpr const char* list[] = {"auto", "dense", "hidden", "incremental"};
+};
 
 template <class E>
 E named(const std::string& name) {

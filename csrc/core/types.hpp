@@ -27,6 +27,7 @@ enum class Norm : int { linf, l2, l1 };
 enum class Direction : int { gradient, sign, normalized, sparse };
 enum class Start : int { none, ball, sphere };
 enum class Algorithm : int { pgd, apgd };
+enum class Evaluation : int { automatic, dense, hidden, incremental };
 enum class Status : int8_t { steps_used_up, fixed_point, period_two, success, zero_gradient, not_finite };
 
 constexpr int kTraceQuantities = 5;  // loss, gradient norm, delta norm, cosine, residual
@@ -47,6 +48,9 @@ struct Network {
   Panels<T> output;           // Aᵀ: m deep, k columns: logits
   Panels<T> output_backward;  // A: k deep, m columns: residual to hidden units
   Panels<T> hidden_backward;  // W: m deep, d columns: hidden units to input gradient
+  const T* hidden_rows;       // W row by row, padded, for piecewise linear activations; else null
+  Panels<T> gram;             // W Wᵀ: m deep, m columns; data is null until it is wanted
+  double gram_norm;           // its Frobenius norm
   int64_t in_features;
   int64_t hidden_features;
   int64_t out_features;
@@ -85,6 +89,7 @@ struct AttackOptions {
   bool early_stop;
   double rho;
   bool retire;
+  Evaluation evaluation;
 };
 
 // Where results go; pointers that are null are not wanted.
@@ -124,6 +129,8 @@ struct Task {
   T* output_out;            // input_gradient (B, k)
   const T* delta;           // project (B, d)
   int64_t rows;             // units of work: samples, or jobs * restarts
+  const int64_t* row_list;  // which rows those are, or null for all
+  int64_t* deferred;        // hidden-space loop: a count, and the rows that it leaves to the dense loop
   int64_t rows_per_worker;  // an even share of them
 };
 

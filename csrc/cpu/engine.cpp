@@ -2,6 +2,7 @@
 #include "engine.hpp"
 
 #include "attack.hpp"
+#include "hidden_space.hpp"
 #include "peak.hpp"
 #include "tile.hpp"
 
@@ -93,6 +94,28 @@ struct InputGradient : Forward<T> {
   }
 };
 
+template <class T>
+struct Gram {
+  Gram(const Task<T>& task, Arena& arena) : task(task), size(block_rows(task)) {
+    x = arena.take_rows<T>(size, task.network->in_features);
+    products = arena.take_rows<T>(size, task.network->hidden_features);
+  }
+
+  void run(Shared& shared) {
+    const int64_t d = task.network->in_features, m = task.network->hidden_features;
+    int64_t first = 0;
+    while (const int64_t count = take_block(task, shared, size, first)) {
+      for (int64_t i = 0; i < count; ++i) copy_row(task.x + (first + i) * d, d, row_of(x, i));
+      product<T>(read_only(x), count, task.network->hidden, nullptr, products, &shared.stop);
+      for (int64_t i = 0; i < count; ++i) memcpy(task.rows_out + (first + i) * m, row_of(products, i), sizeof(T) * m);
+    }
+  }
+
+  const Task<T>& task;
+  const int64_t size;
+  Rows<T> x, products;
+};
+
 // A ball that moves from row to row: the work space of project and random_start.
 template <class T>
 struct BallRows {
@@ -165,18 +188,18 @@ void work(const Task<T>& task, Shared& shared, void* space) {
   body.run(shared);
 }
 
-template <class T>
+template <class T, class Worker>
 size_t attack_workspace(const Task<T>& task) {
   Arena arena(nullptr);
   Shared shared{};
-  AttackWorker<T> worker(task, shared, arena);
+  Worker worker(task, shared, arena);
   return arena.used();
 }
 
-template <class T>
+template <class T, class Worker>
 void attack_work(const Task<T>& task, Shared& shared, void* space) {
   Arena arena(space);
-  AttackWorker<T> worker(task, shared, arena);
+  Worker worker(task, shared, arena);
   worker.run();
 }
 
@@ -185,9 +208,14 @@ constexpr Operation<T> operation() {
   return {workspace_of<T, Body>, work<T, Body>};
 }
 
+template <class T, class Worker>
+constexpr Operation<T> attack_operation() {
+  return {attack_workspace<T, Worker>, attack_work<T, Worker>};
+}
+
 // The pieces of the packed weights, in one block.
 template <class T>
-size_t lay_out(const Network<T>& network, void* memory, T* (&piece)[6]) {
+size_t lay_out(const Network<T>& network, void* memory, T* (&piece)[7]) {
   const int64_t d = network.in_features, m = network.hidden_features, k = network.out_features;
   Arena arena(memory);
   piece[0] = arena.take<T>(padded<T>(m));
@@ -196,19 +224,20 @@ size_t lay_out(const Network<T>& network, void* memory, T* (&piece)[6]) {
   piece[3] = arena.take<T>(packed_size<T>(m, k));
   piece[4] = arena.take<T>(packed_size<T>(k, m));
   piece[5] = arena.take<T>(packed_size<T>(m, d));
+  piece[6] = is_piecewise_linear(network.activation) ? arena.take<T>(m * padded<T>(d)) : nullptr;
   return arena.used();
 }
 
 template <class T>
 size_t packed_bytes(const Network<T>& network) {
-  T* piece[6];
+  T* piece[7];
   return lay_out(network, nullptr, piece);
 }
 
 template <class T>
 void pack_network(const Weights<T>& weights, void* memory, Network<T>& network) {
   const int64_t d = network.in_features, m = network.hidden_features, k = network.out_features;
-  T* piece[6];
+  T* piece[7];
   lay_out(network, memory, piece);
   copy_row(weights.hidden_bias, m, piece[0]);
   copy_row(weights.output_bias, k, piece[1]);
@@ -216,6 +245,9 @@ void pack_network(const Weights<T>& weights, void* memory, Network<T>& network) 
   pack(weights.output_weight, m, k, 1, m, piece[3]);
   pack(weights.output_weight, k, m, m, 1, piece[4]);
   pack(weights.hidden_weight, m, d, d, 1, piece[5]);
+  for (int64_t unit = 0; piece[6] && unit < m; ++unit)
+    copy_row(weights.hidden_weight + unit * d, d, piece[6] + unit * padded<T>(d));
+  network.hidden_rows = piece[6];
   network.hidden_bias = piece[0];
   network.output_bias = piece[1];
   network.hidden = {piece[2], d, m};
@@ -225,14 +257,35 @@ void pack_network(const Weights<T>& weights, void* memory, Network<T>& network) 
 }
 
 template <class T>
+size_t packed_gram_bytes(const Network<T>& network) {
+  return sizeof(T) * size_t(packed_size<T>(network.hidden_features, network.hidden_features));
+}
+
+template <class T>
+void pack_gram(const T* gram, void* memory, Network<T>& network) {
+  const int64_t m = network.hidden_features;
+  T* const panels = static_cast<T*>(memory);
+  pack(gram, m, m, m, 1, panels);
+  double square = 0;
+  for (int64_t i = 0; i < m * m; ++i) square += double(gram[i]) * double(gram[i]);
+  network.gram = {panels, m, m};
+  network.gram_norm = ::sqrt(square);
+}
+
+template <class T>
 constexpr OperationTable<T> operation_table() {
   return {operation<T, Forward<T>>(),
           operation<T, InputGradient<T>>(),
           operation<T, Project<T>>(),
           operation<T, RandomStart<T>>(),
-          {attack_workspace<T>, attack_work<T>},
+          attack_operation<T, AttackWorker<T>>(),
+          attack_operation<T, HiddenSpaceWorker<T>>(),
+          operation<T, Gram<T>>(),
+          uses_hidden_space<T>,
           packed_bytes<T>,
           pack_network<T>,
+          packed_gram_bytes<T>,
+          pack_gram<T>,
           multiply_adds<T>};
 }
 

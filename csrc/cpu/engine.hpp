@@ -26,9 +26,14 @@ struct Weights {
 template <class T>
 struct OperationTable {
   Operation<T> forward, input_gradient, project, random_start, attack;
+  Operation<T> hidden_space_attack, gram;  // see hidden_space.hpp; gram writes W Wᵀ for x = W
+  bool (*uses_hidden_space)(const Task<T>& task);
   // Bytes of the packed weights; packs them into memory aligned to 64 bytes and points the network at them.
   size_t (*packed_bytes)(const Network<T>& network);
   void (*pack)(const Weights<T>& weights, void* memory, Network<T>& network);
+  // The same for W Wᵀ, given row-major (m, m).
+  size_t (*packed_gram_bytes)(const Network<T>& network);
+  void (*pack_gram)(const T* gram, void* memory, Network<T>& network);
   int64_t (*multiply_adds)(int64_t count, T* sink);  // see peak.hpp
 };
 

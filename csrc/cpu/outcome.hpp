@@ -6,13 +6,6 @@
 
 namespace pyfirstorder::PYFIRSTORDER_TARGET {
 
-// Success first, then the larger loss; a loss that is not a number is worse than any other.
-template <class T>
-inline bool is_better(bool success, T loss, bool than_success, T than_loss) {
-  if (success != than_success) return success;
-  return loss > than_loss || (than_loss != than_loss && loss == loss);
-}
-
 template <class T>
 struct Outcome {
   int64_t job;
@@ -32,6 +25,8 @@ struct Outcome {
     best = slot.best;
     best_loss = slot.best_loss;
     first_success = slot.first_success;
+    steps = slot.steps;
+    status = slot.status;
   }
 };
 

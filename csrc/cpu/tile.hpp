@@ -77,9 +77,13 @@ inline Rows<const T> read_only(Rows<T> rows) {
 }
 
 template <class T>
-inline void forward_tile(const Network<T>& network, const Tile<T>& tile, int64_t rows, Rows<T> output,
-                         const int* stop) {
+inline void hidden_products(const Network<T>& network, const Tile<T>& tile, int64_t rows, const int* stop) {
   product<T>(read_only(tile.x), rows, network.hidden, network.hidden_bias, tile.hidden, stop);
+}
+
+// From pre-activations in tile.hidden to σ(h), σ'(h) and the output.
+template <class T>
+inline void activate(const Network<T>& network, const Tile<T>& tile, int64_t rows, Rows<T> output, const int* stop) {
   const ActivationPass<T> pass = activation_of<T>(network.activation);
   const int64_t n = padded<T>(network.hidden_features);
   for (int64_t row = 0; row < rows; ++row)
@@ -88,9 +92,16 @@ inline void forward_tile(const Network<T>& network, const Tile<T>& tile, int64_t
   product<T>(read_only(tile.hidden), rows, network.output, network.output_bias, output, stop);
 }
 
-// After forward_tile and the losses of all rows have filled tile.residual.
 template <class T>
-inline void backward_tile(const Network<T>& network, const Tile<T>& tile, int64_t rows, const int* stop) {
+inline void forward_tile(const Network<T>& network, const Tile<T>& tile, int64_t rows, Rows<T> output,
+                         const int* stop) {
+  hidden_products(network, tile, rows, stop);
+  activate(network, tile, rows, output, stop);
+}
+
+// After forward_tile and the losses of all rows have filled tile.residual: σ' ⊙ Aᵀ r in tile.hidden.
+template <class T>
+inline void residual_to_hidden(const Network<T>& network, const Tile<T>& tile, int64_t rows, const int* stop) {
   product<T>(read_only(tile.residual), rows, network.output_backward, nullptr, tile.hidden, stop);
   const int64_t n = padded<T>(network.hidden_features);
   for (int64_t row = 0; row < rows; ++row) {
@@ -98,6 +109,11 @@ inline void backward_tile(const Network<T>& network, const Tile<T>& tile, int64_
     const T* const slope = tile.slope.data + row * tile.slope.stride;
     for (int64_t j = 0; j < n; j += lanes<T>()) store(hidden + j, load(hidden + j) * load(slope + j));
   }
+}
+
+template <class T>
+inline void backward_tile(const Network<T>& network, const Tile<T>& tile, int64_t rows, const int* stop) {
+  residual_to_hidden(network, tile, rows, stop);
   product<T>(read_only(tile.hidden), rows, network.hidden_backward, nullptr, tile.gradient, stop);
 }
 

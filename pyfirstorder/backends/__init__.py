@@ -20,6 +20,10 @@ class Backend(Protocol):
 
     name: str
 
+    @property
+    def evaluations(self) -> tuple[str, ...]:
+        """The ways of evaluation that it has, of problem.EVALUATIONS."""
+
     def forward(self, weights: Weights, x: Array, threads: int) -> Array:
         """Logits (B, k) of x (B, d)."""
 

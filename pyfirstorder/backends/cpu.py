@@ -10,7 +10,7 @@ import importlib.util
 import os
 from typing import TYPE_CHECKING, Any
 
-from pyfirstorder.problem import AttackArrays
+from pyfirstorder.problem import EVALUATIONS, AttackArrays
 
 if TYPE_CHECKING:
     from pyfirstorder.problem import Array, AttackOptions, Ball, Objective, Weights
@@ -47,6 +47,7 @@ class CpuBackend:
     """See `pyfirstorder.backends.Backend`; of one instruction set, by default the active one."""
 
     name = "cpu"
+    evaluations = EVALUATIONS
 
     def __init__(self, isa: str | None = None) -> None:
         self.isa = active_isa() if isa is None else isa

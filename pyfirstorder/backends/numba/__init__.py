@@ -30,6 +30,7 @@ class NumbaBackend:
     """See `pyfirstorder.backends.Backend`."""
 
     name = "numba"
+    evaluations = ("auto", "dense")
 
     def forward(self, weights: Weights, x: Array, threads: int) -> Array:
         network = network_arrays(weights)

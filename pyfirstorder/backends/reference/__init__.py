@@ -17,6 +17,7 @@ class ReferenceBackend:
     """See `pyfirstorder.backends.Backend`."""
 
     name = "reference"
+    evaluations = ("auto", "dense")
 
     def forward(self, weights: Weights, x: Array, threads: int) -> Array:
         with np.errstate(over="ignore", invalid="ignore"):

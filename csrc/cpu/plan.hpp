@@ -1,0 +1,73 @@
+// Which of the equivalent ways an attack is evaluated, from the network and the options alone: never from the number of
+// samples or threads, so that a sample's bits depend on neither.  Costs are in floating-point operations a sample.
+//
+//   dense         4 m (d + k) a step
+//   hidden space  2 m² + 4 m k a step, 8 m d for first and last points, and a share of forming W Wᵀ (hidden_space.hpp)
+//   incremental   hidden products from the coordinates whose motion changed (sparse_forward.hpp), gradients from the
+//                 sample's Jacobian, kept up by the units that changed sides (jacobian.hpp)
+#pragma once
+
+#include "../core/types.hpp"
+#include "panels.hpp"
+
+namespace pyfirstorder::PYFIRSTORDER_TARGET {
+
+constexpr int64_t kMostTileBytes = 4 << 20;  // of a worker: the tile and what belongs to it
+
+// Whether σ' takes finitely many values, so that few units change it in a step.
+inline bool is_piecewise_linear(Activation activation) {
+  return activation == Activation::relu || activation == Activation::leaky_relu || activation == Activation::identity;
+}
+
+// The hidden-space loop knows no box, no other norm, no memory between steps, and records no trace.
+template <class T>
+inline bool allows_hidden_space(const Task<T>& task) {
+  const AttackOptions& options = task.options;
+  const bool direction = options.direction == Direction::gradient || options.direction == Direction::normalized;
+  return (options.evaluation == Evaluation::automatic || options.evaluation == Evaluation::hidden) && direction &&
+         task.ball.norm == Norm::l2 && !task.ball.lower && options.algorithm == Algorithm::pgd &&
+         options.momentum == 0 && !task.result.trace;
+}
+
+template <class T>
+inline bool uses_hidden_space(const Task<T>& task) {
+  constexpr double kSamplesToShare = 64;  // the samples that forming W Wᵀ, once for a network, is shared by
+  const Network<T>& network = *task.network;
+  const double d = double(network.in_features), m = double(network.hidden_features);
+  const double k = double(network.out_features), steps = double(task.options.steps);
+  if (!allows_hidden_space(task)) return false;
+  const double dense = (steps + 0.5) * 4 * m * (d + k);
+  if (task.options.evaluation == Evaluation::hidden) return true;
+  const double hidden = steps * (2 * m * m + 4 * m * k) + 8 * m * d + 2 * m * m * d / kSamplesToShare;
+  return hidden < dense;
+}
+
+inline bool allows_incremental(const AttackOptions& options) {
+  return options.evaluation == Evaluation::automatic || options.evaluation == Evaluation::incremental;
+}
+
+// Few coordinates change their motion only where steps have one length: those of the sign.
+inline bool allows_sparse_forward(const AttackOptions& options) {
+  return options.direction == Direction::sign && options.algorithm == Algorithm::pgd;
+}
+
+template <class T>
+inline bool uses_sparse_forward(const Network<T>& network, const AttackOptions& options) {
+  constexpr int64_t kSmallestWeights = 1 << 14;  // below, the dense product is as cheap as finding what changed
+  if (!allows_incremental(options) || !allows_sparse_forward(options)) return false;
+  return options.evaluation == Evaluation::incremental ||
+         network.in_features * network.hidden_features >= kSmallestWeights;
+}
+
+// The Jacobian of a row costs k backward products at the start, and 4 k d a step in place of 2 m d.
+template <class T>
+inline bool uses_jacobian(const Network<T>& network, const AttackOptions& options) {
+  constexpr double kPriceOfBuilding = 1.5;  // few rows at once run at less than the dense speed
+  const double d = double(network.in_features), m = double(network.hidden_features);
+  const double k = double(network.out_features), steps = double(options.steps);
+  if (!allows_incremental(options) || !is_piecewise_linear(network.activation)) return false;
+  if (2 * kTileRows * k * d * double(sizeof(T)) > double(kMostTileBytes)) return false;
+  return options.evaluation == Evaluation::incremental || steps * (m - 2 * k) > kPriceOfBuilding * k * m;
+}
+
+}  // namespace pyfirstorder::PYFIRSTORDER_TARGET

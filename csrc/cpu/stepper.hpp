@@ -1,0 +1,141 @@
+// From one iterate of a row to the next: direction, momentum, APGD's rules, projection.
+#pragma once
+
+#include "directions.hpp"
+#include "slot.hpp"
+
+namespace pyfirstorder::PYFIRSTORDER_TARGET {
+
+template <class T>
+class Stepper {
+ public:
+  Stepper(const Task<T>& task, Arena& arena, int64_t capacity)
+      : options_(task.options),
+        features_(task.network->in_features),
+        is_apgd_(options_.algorithm == Algorithm::apgd),
+        direction_(direction_of(options_.direction)) {
+    const auto rows = [&](bool wanted) { return wanted ? arena.take_rows<T>(capacity, features_) : Rows<T>{}; };
+    velocity_ = rows(options_.momentum != 0);
+    base_ = rows(is_apgd_);
+    top_ = rows(is_apgd_);
+    top_gradient_ = rows(is_apgd_);
+    scratch_ = arena.take<T>(3 * padded<T>(features_));
+    step_ = arena.take<T>(padded<T>(features_));
+    moved_ = arena.take<T>(padded<T>(features_));
+  }
+
+  void begin(int64_t i, Slot<T>& slot) {
+    if (velocity_.data) memset(row_of(velocity_, i), 0, sizeof(T) * slot.ball.features);
+    if (is_apgd_) slot.apgd.begin(slot.ball.given_radius, slot.ball.norm == Norm::l1, options_.steps, features_);
+  }
+
+  void move(int64_t from, int64_t to) {
+    const Rows<T> all[] = {velocity_, base_, top_, top_gradient_};
+    for (const Rows<T>& rows : all) copy_between_rows(rows, from, to);
+  }
+
+  // Whether a step depends on more than the iterate, so that a point may come again without repeating what follows.
+  bool has_memory() const { return is_apgd_ || velocity_.data; }
+
+  // Whether a zero gradient may still be followed by a movement.
+  bool remembers(int64_t i, const Slot<T>& slot) const {
+    if (is_apgd_) return slot.t > 0;
+    return velocity_.data && largest_magnitude(row_of(velocity_, i), slot.ball.features) > 0;
+  }
+
+  // Takes the step from x along the gradient g to moved(); false if that is not finite.
+  bool step(int64_t i, Slot<T>& slot, double step_size, T* x, const T* g) {
+    return is_apgd_ ? apgd_step(i, slot, x, g) : pgd_step(i, slot, step_size, x, g);
+  }
+
+  const T* moved() const { return moved_; }
+
+ private:
+  using DirectionStep = void (*)(const T*, const StepRule<T>&, T*);
+
+  static DirectionStep direction_of(Direction direction) {
+    // In the order of `enum class Direction`
+    static constexpr DirectionStep direction_table[] = {GradientStep::apply<T>, SignStep::apply<T>,
+                                                        NormalizedStep::apply<T>, SparseStep::apply<T>};
+    return direction_table[int(direction)];
+  }
+
+  static StepRule<T> rule(const Slot<T>& slot, const T* x, double step_size, int64_t count) {
+    const RowBall<T>& ball = slot.ball;
+    return {T(step_size), slot.now.scale, count, x, ball.x0, ball.lower, ball.upper, ball.features};
+  }
+
+  bool pgd_step(int64_t i, const Slot<T>& slot, double step_size, const T* x, const T* g) {
+    StepRule<T> along = rule(slot, x, step_size, options_.sparse_count);
+    if (velocity_.data) {
+      accumulate(i, slot, g);
+      g = row_of(velocity_, i);
+      along.scale = T(1);
+    }
+    direction_(g, along, step_);
+    return advance_row(x, step_, slot.ball, scratch_, moved_);
+  }
+
+  // v ← μ v + g/‖g‖₁ (Dong et al. 2018), or μ v + g for the raw gradient.
+  void accumulate(int64_t i, const Slot<T>& slot, const T* g) {
+    using V = Vec<T>;
+    const int64_t n = slot.ball.features;
+    if (options_.direction == Direction::gradient) {
+      for (int64_t j = 0; j < n; j += lanes<T>()) store(step_ + j, broadcast<V>(slot.now.scale) * load(g + j));
+    } else {
+      divide_row(g, n, l1_norm(g, n), T(1), step_);
+    }
+    T* const velocity = row_of(velocity_, i);
+    const V keep = broadcast<V>(T(options_.momentum));
+    for (int64_t j = 0; j < n; j += lanes<T>()) store(velocity + j, keep * load(velocity + j) + load(step_ + j));
+  }
+
+  bool apgd_step(int64_t i, Slot<T>& slot, T* x, const T* g) {
+    constexpr double kMomentum = 0.25;  // 1 - a of the paper
+    using V = Vec<T>;
+    const RowBall<T>& ball = slot.ball;
+    const int64_t n = ball.features;
+    const bool l1 = ball.norm == Norm::l1;
+    T* const base = row_of(base_, i);
+    if (slot.apgd.observe(slot.now.value, slot.t)) {
+      memcpy(row_of(top_, i), x, sizeof(T) * n);
+      memcpy(row_of(top_gradient_, i), g, sizeof(T) * n);
+    }
+    if (slot.apgd.is_due()) {
+      const bool restart = l1 ? slot.apgd.adapt_l1(differing(row_of(top_, i), ball.x0), features_)
+                              : slot.apgd.adapt(options_.rho, options_.steps);
+      if (restart) {
+        memcpy(x, row_of(top_, i), sizeof(T) * n);
+        g = row_of(top_gradient_, i);
+      }
+    }
+    direction_(g, rule(slot, x, slot.apgd.step_size, slot.apgd.count), step_);
+    if (!advance_row(x, step_, ball, scratch_, moved_)) return false;
+    if (slot.t > 0 && !l1) {
+      const V keep = broadcast<V>(T(kMomentum)), go = broadcast<V>(T(1 - kMomentum));
+      for (int64_t j = 0; j < n; j += lanes<T>()) {
+        const V here = load(x + j);
+        store(step_ + j, go * (load(moved_ + j) - here) + keep * (here - load(base + j)));
+      }
+      if (!advance_row(x, step_, ball, scratch_, moved_)) return false;
+    }
+    memcpy(base, x, sizeof(T) * n);
+    return true;
+  }
+
+  int64_t differing(const T* a, const T* b) const {
+    int64_t count = 0;
+    for (int64_t j = 0; j < features_; ++j) count += a[j] != b[j];
+    return count;
+  }
+
+  const AttackOptions& options_;
+  const int64_t features_;
+  const bool is_apgd_;
+  const DirectionStep direction_;
+  Rows<T> velocity_{};
+  Rows<T> base_{}, top_{}, top_gradient_{};  // apgd: where the last step began, and its best point
+  T *scratch_ = nullptr, *step_ = nullptr, *moved_ = nullptr;
+};
+
+}  // namespace pyfirstorder::PYFIRSTORDER_TARGET

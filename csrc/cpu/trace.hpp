@@ -1,0 +1,70 @@
+// What is recorded of every iterate of a row: loss, ‖g‖₂, ‖δ‖₂, cos∠(g, δ) and ‖P(δ + g) - δ‖₂.
+#pragma once
+
+#include "slot.hpp"
+
+namespace pyfirstorder::PYFIRSTORDER_TARGET {
+
+template <class T>
+class Trace {
+ public:
+  Trace(const Task<T>& task, Arena& arena, int64_t capacity) : columns_(task.options.steps + 1) {
+    if (!task.result.trace) return;
+    values_ = arena.take<double>(capacity * kTraceQuantities * columns_);
+    step_ = arena.take<T>(padded<T>(task.network->in_features));
+    moved_ = arena.take<T>(padded<T>(task.network->in_features));
+    scratch_ = arena.take<T>(3 * padded<T>(task.network->in_features));
+    wanted_ = true;
+  }
+
+  bool wanted() const { return wanted_; }
+
+  // The record of slot i, null if none is wanted.
+  double* of(int64_t i) const { return wanted_ ? values_ + i * kTraceQuantities * columns_ : nullptr; }
+
+  void begin(int64_t i) {
+    for (int64_t j = 0; wanted_ && j < kTraceQuantities * columns_; ++j) of(i)[j] = __builtin_nan("");
+  }
+
+  void move(int64_t from, int64_t to) {
+    if (wanted_) memcpy(of(to), of(from), sizeof(double) * kTraceQuantities * columns_);
+  }
+
+  void observe(int64_t i, const Slot<T>& slot, const T* x, const T* g) {
+    using V = Vec<T>;
+    if (!wanted_) return;
+    const int64_t n = slot.ball.features;
+    for (int64_t j = 0; j < n; j += kWideLanes)
+      store_narrow(moved_ + j, load_wide(x + j) - load_wide(slot.ball.x0 + j));
+    const double g_norm = l2_norm(g, n), delta_norm = l2_norm(moved_, n);
+    const double product = g_norm * delta_norm;
+    double* const column = of(i) + slot.t;
+    column[0] = double(slot.now.value);
+    column[columns_] = double(slot.now.scale) * g_norm;
+    column[2 * columns_] = delta_norm;
+    column[3 * columns_] = product > 0 ? inner_product(g, moved_, n) / product : 0;
+    for (int64_t j = 0; j < n; j += lanes<T>()) store(step_ + j, broadcast<V>(slot.now.scale) * load(g + j));
+    double residual = __builtin_nan("");
+    if (advance_row(x, step_, slot.ball, scratch_, moved_)) {
+      for (int64_t j = 0; j < n; j += kWideLanes) store_narrow(step_ + j, load_wide(moved_ + j) - load_wide(x + j));
+      residual = l2_norm(step_, n);
+    }
+    column[4 * columns_] = residual;
+  }
+
+  // Fills the columns after iterate t from the `period` columns that end with it.
+  void repeat(int64_t i, int64_t t, int64_t period) {
+    for (int64_t q = 0; wanted_ && q < kTraceQuantities; ++q) {
+      double* const row = of(i) + q * columns_;
+      for (int64_t s = t + 1; s < columns_; ++s) row[s] = row[t - (s - t) % period];
+    }
+  }
+
+ private:
+  const int64_t columns_;
+  double* values_ = nullptr;
+  T *step_ = nullptr, *moved_ = nullptr, *scratch_ = nullptr;
+  bool wanted_ = false;
+};
+
+}  // namespace pyfirstorder::PYFIRSTORDER_TARGET

@@ -1,0 +1,101 @@
+"""Checks of single values: each returns the argument as it is wanted, or raises an error that names it.
+
+A TypeError is for the wrong kind and a ValueError for the wrong value; both say what came and what was expected.
+"""
+
+from __future__ import annotations
+
+import numbers
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pyfirstorder.problem import Array
+
+_LONGEST_SHOWN = 60  # characters of a value in a message
+
+
+def choice(name: str, value: object, allowed: Iterable[str]) -> str:
+    """One of a list of names."""
+    allowed = tuple(allowed)
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: expected one of {', '.join(map(repr, allowed))}, got {describe(value)}")
+    if value not in allowed:
+        raise ValueError(f"{name}: expected one of {', '.join(map(repr, allowed))}, got {value!r}")
+    return value
+
+
+def text(name: str, value: object) -> str:
+    """A string."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: expected a name, got {describe(value)}")
+    return value
+
+
+def flag(name: str, value: object) -> bool:
+    """True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}: expected True or False, got {describe(value)}")
+    return bool(value)
+
+
+def integer(name: str, value: object, smallest: int, largest: int) -> int:
+    """An integer of a range."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name}: expected an integer, got {describe(value)}")
+    if not smallest <= int(value) <= largest:
+        raise ValueError(f"{name}: expected an integer from {smallest} to {largest}, got {describe(int(value))}")
+    return int(value)
+
+
+def real(name: str, value: object, smallest: float, largest: float) -> float:
+    """A number of a closed range."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name}: expected a number, got {describe(value)}")
+    number = as_float(value)
+    if not smallest <= number <= largest:
+        shown = describe(value) if isinstance(value, int) else value
+        raise ValueError(f"{name}: expected a number from {smallest:g} to {largest:g}, got {shown}")
+    return number
+
+
+def as_float(value: Any) -> float:
+    """The number in float64, infinity where it is beyond its range."""
+    try:
+        return float(value)
+    except OverflowError:
+        return np.inf if value > 0 else -np.inf
+
+
+def array(name: str, value: object) -> Array:
+    """The array that NumPy reads the value as."""
+    if np.ma.is_masked(value):
+        raise ValueError(f"{name}: expected an array without masked elements, got {describe(value)}")
+    try:
+        return np.asarray(value)
+    except ValueError:  # lists of different lengths
+        raise ValueError(f"{name}: expected an array, got a {type(value).__name__} that NumPy cannot read") from None
+
+
+def describe(value: object) -> str:
+    """What came, in a few words."""
+    dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
+    if dtype is not None and shape is not None:
+        masked = "masked " if np.ma.is_masked(value) else ""
+        return f"a{'' if masked else 'n'} {masked}array of {dtype} with shape {tuple(shape)}"
+    if isinstance(value, int) and value.bit_length() > 64 + 1:
+        return f"an integer of {value.bit_length()} bits"
+    if isinstance(value, (list, tuple)):
+        return f"a {type(value).__name__} that NumPy {_reading_of(value)}"
+    shown = repr(value)
+    return shown if len(shown) <= _LONGEST_SHOWN else type(value).__name__
+
+
+def _reading_of(value: Any) -> str:
+    try:
+        return f"reads as {np.asarray(value).dtype}"
+    except ValueError:
+        return "cannot read"
