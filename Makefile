@@ -1,9 +1,12 @@
 # make test: everything that must hold, in an environment of its own.   make demo: train and attack real digits.
+# make bench: this library beside its rivals, which it installs.
 PYTHON ?= python3
 TEST := .venv-test
 DEMO := .venv-demo
 
-.PHONY: test lint demo clean
+BENCH := .venv-bench
+
+.PHONY: test lint demo bench clean
 
 test: $(TEST)/.installed
 	.ci/check $(TEST)/bin
@@ -37,5 +40,18 @@ demo: $(DEMO)/.installed
 	$(DEMO)/bin/pyfirstorder attack demo/robust.npz $(DIGITS) $(ATTACK) --compare demo/plain --output demo/robust
 	@echo "pictures: demo/plain/examples.png demo/robust/examples.png demo/robust/accuracy.png"
 
+# torch without CUDA, where its index is reachable, saves gigabytes: make bench TORCH="torch --index-url ..."
+TORCH ?= torch
+$(BENCH)/.installed: pyproject.toml CMakeLists.txt $(shell find csrc pyfirstorder -type f -not -name '*.pyc' -not -name '*.so')
+	test -x $(BENCH)/bin/python || $(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BENCH)/bin/python -m pip install --quiet $(TORCH)
+	$(BENCH)/bin/python -m pip install --quiet --group bench
+	$(BENCH)/bin/python -m pip install --quiet ".[numba,cli,data]"
+	touch $@
+
+bench: $(BENCH)/.installed
+	$(BENCH)/bin/pyfirstorder bench --output bench
+
 clean:
-	rm -rf $(TEST) $(DEMO) demo build dist
+	rm -rf $(TEST) $(DEMO) $(BENCH) demo bench build dist

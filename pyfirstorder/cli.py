@@ -65,7 +65,9 @@ def make_app() -> typer.Typer:
     app = typer.Typer(
         help="First-order adversaries of two-layer networks.", no_args_is_help=True, pretty_exceptions_enable=False
     )
-    for command in (info, train, attack):
+    from pyfirstorder.bench.command import bench
+
+    for command in (info, train, attack, bench):
         app.command()(_errors_in_a_line(command))
     return app
 

@@ -1,12 +1,7 @@
 """Training a two-layer network, on clean samples or on the adversary's.
 
-The gradient of the mean loss over a mini-batch of B samples, with ``h = W x + b``, ``a = σ(h)``, ``z = A a + c`` and
-``R`` the rows ``∂L/∂z / B``::
-
-    ∂A = Rᵀ a      ∂c = Σ R      S = σ'(h) ⊙ (R A)      ∂W = Sᵀ x      ∂b = Σ S
-
-are four matrix products, for which NumPy is fast enough; adversarial examples, which cost many times more, come from
-`pyfirstorder.pgd` on the network as it stands at that mini-batch (Madry et al. 2018, arXiv 1706.06083).
+Adversarial examples come from `pyfirstorder.pgd` on the network as it stands at that mini-batch (Madry et al. 2018,
+arXiv 1706.06083), gradients from `pyfirstorder.gradients`.
 """
 
 from __future__ import annotations
@@ -15,15 +10,16 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from pyfirstorder import api, ascent, backends, checks, validate
-from pyfirstorder.backends.reference.activations import ACTIVATIONS
 from pyfirstorder.backends.reference.attack import take_objective
-from pyfirstorder.backends.reference.losses import evaluate
-from pyfirstorder.network import TwoLayerNetwork, parse_activation
+from pyfirstorder.gradients import Parameters, initial_parameters, weight_gradients
+from pyfirstorder.network import TwoLayerNetwork
+from pyfirstorder.optimizers import OPTIMIZERS, make_optimizer
 from pyfirstorder.progress import progress_callback
 
 if TYPE_CHECKING:
@@ -32,14 +28,9 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from pyfirstorder.attacks import Progress
-    from pyfirstorder.problem import Array, Objective
+    from pyfirstorder.problem import Array
 
 TRAINING_LOSSES = ("cross_entropy", "squared")
-OPTIMIZERS = ("sgd", "adam")
-# He et al. 2015 (arXiv 1502.01852): half of the hidden units are off, so their variance is doubled.
-_RECTIFIERS = ("relu", "leaky_relu", "elu", "gelu", "gelu_tanh", "silu")
-# Kingma & Ba 2015 (arXiv 1412.6980), algorithm 1.
-_ADAM_BETA1, _ADAM_BETA2, _ADAM_GUARD = 0.9, 0.999, 1e-8
 _LARGEST = float(np.finfo(np.float32).max)
 _MOST = 2**31 - 1
 
@@ -64,15 +55,6 @@ class TrainingResult:
 
     network: TwoLayerNetwork
     history: tuple[Epoch, ...]
-
-
-class Parameters(NamedTuple):
-    """Weights of a network or, in the same shapes, their gradients."""
-
-    hidden_weight: Array  # W (m, d)
-    hidden_bias: Array  # b (m,)
-    output_weight: Array  # A (k, m)
-    output_bias: Array  # c (k,)
 
 
 def train(
@@ -132,7 +114,7 @@ def train(
     progress : bool or callable
         True for a progress bar (needs rich), or a function called with the finished share from 0 to 1.
     backend, threads
-        Of the adversary and the validation, see `forward`; the matrix products of the weight gradients are NumPy's.
+        See `forward`.
 
     Returns
     -------
@@ -170,7 +152,7 @@ def train(
     )
     trainer = _Trainer(rows, targets, parameters, activation, generator, adversary, backend, threads)
     held_out = None if validation is None else trainer.checked_validation(validation)
-    optimise = _optimizer(
+    optimise = make_optimizer(
         checks.choice("optimizer", optimizer, OPTIMIZERS),
         parameters,
         learning_rate=checks.real("learning_rate", learning_rate, 0.0, _LARGEST),
@@ -196,37 +178,6 @@ def train(
             if on_epoch is not None:
                 on_epoch(history[-1])
     return TrainingResult(trainer.network(), tuple(history))
-
-
-def initial_parameters(
-    in_features: int, hidden_features: int, out_features: int, activation: str, generator: np.random.Generator
-) -> Parameters:
-    """The weights that training starts from, see the notes of `train`."""
-    name, _ = parse_activation(activation)
-    hidden_variance = (2.0 if name in _RECTIFIERS else 1.0) / in_features
-    w = generator.standard_normal((hidden_features, in_features), dtype=np.float32) * math.sqrt(hidden_variance)
-    a = generator.standard_normal((out_features, hidden_features), dtype=np.float32) / math.sqrt(hidden_features)
-    return Parameters(
-        w.astype(np.float32),
-        np.zeros(hidden_features, np.float32),
-        a.astype(np.float32),
-        np.zeros(out_features, np.float32),
-    )
-
-
-def weight_gradients(
-    parameters: Parameters, activation: str, x: Array, objective: Objective
-) -> tuple[Array, Array, Parameters]:
-    """Loss (B,) and output (B, k) of each row of x, and the gradient of their mean loss in the weights."""
-    name, parameter = parse_activation(activation)
-    w, b, a, c = parameters
-    h = x @ w.T + b
-    hidden = ACTIVATIONS[name].value(h, parameter).astype(x.dtype)
-    output = hidden @ a.T + c
-    value, residual, scale = evaluate(output, objective)
-    r = (residual * (scale / len(x))[:, None]).astype(x.dtype)
-    s = ACTIVATIONS[name].derivative(h, parameter).astype(x.dtype) * (r @ a)
-    return value, output, Parameters(s.T @ x, s.sum(axis=0), r.T @ hidden, r.sum(axis=0))
 
 
 class _Targets:
@@ -272,8 +223,9 @@ class _Trainer:
             raise TypeError(
                 f"adversary: expected None or a mapping of arguments of pgd, got {checks.describe(adversary)}"
             )
-        backends.get(validate.backend(backend))
-        self.engine: dict[str, Any] = {"backend": backend, "threads": validate.threads(threads)}
+        chosen, count = backends.get(validate.backend(backend)), validate.threads(threads)
+        self.engine: dict[str, Any] = {"backend": backend, "threads": count}
+        self.multiply = partial(chosen.multiply, threads=count)
         self.objective = validate.objective(
             self.network(), targets.values, len(rows), rows.dtype, targets.loss, targeted=False
         )
@@ -294,7 +246,7 @@ class _Trainer:
             batch = order[begin : begin + batch_size]
             x = self.rows[batch] if self.adversary is None else self._attacked(batch, self.adversary)
             objective = take_objective(self.objective, batch)
-            value, output, gradients = weight_gradients(self.parameters, self.activation, x, objective)
+            value, output, gradients = weight_gradients(self.parameters, self.activation, x, objective, self.multiply)
             optimise(gradients)
             if not all(np.isfinite(part).all() for part in self.parameters):
                 return math.nan, None
@@ -349,46 +301,3 @@ def _rows(name: str, x: Array) -> Array:
 
 def _one_hot(labels: Array, classes: int) -> Array:
     return (np.arange(classes) == labels[:, None]).astype(np.float32)
-
-
-def _optimizer(
-    name: str, parameters: Parameters, *, learning_rate: float, momentum: float, weight_decay: float
-) -> Callable[[Parameters], None]:
-    """A function that takes gradients and moves the parameters in place."""
-    rule = _Adam(parameters) if name == "adam" else _MomentumDescent(parameters, momentum)
-
-    def optimise(gradients: Parameters) -> None:
-        for parameter, direction in zip(parameters, rule.directions(gradients)):
-            shrink = 1 - learning_rate * weight_decay if parameter.ndim == 2 else 1.0  # weights, not biases
-            np.subtract(shrink * parameter, learning_rate * direction, out=parameter)
-
-    return optimise
-
-
-class _MomentumDescent:
-    """Directions ``v ← μ v + g``."""
-
-    def __init__(self, parameters: Parameters, momentum: float) -> None:
-        self.momentum = momentum
-        self.velocity = [np.zeros_like(parameter) for parameter in parameters]
-
-    def directions(self, gradients: Parameters) -> list[Array]:
-        self.velocity = [self.momentum * v + g for v, g in zip(self.velocity, gradients)]
-        return self.velocity
-
-
-class _Adam:
-    """Directions ``m̂ / (√v̂ + guard)`` from running means m of g and v of g², corrected for their start at zero."""
-
-    def __init__(self, parameters: Parameters) -> None:
-        self.steps = 0
-        self.mean = [np.zeros_like(parameter) for parameter in parameters]
-        self.square = [np.zeros_like(parameter) for parameter in parameters]
-
-    def directions(self, gradients: Parameters) -> list[Array]:
-        self.steps += 1
-        b1, b2 = _ADAM_BETA1, _ADAM_BETA2
-        self.mean = [b1 * m + (1 - b1) * g for m, g in zip(self.mean, gradients)]
-        self.square = [b2 * v + (1 - b2) * g * g for v, g in zip(self.square, gradients)]
-        mean_weight, square_weight = 1 - b1**self.steps, 1 - b2**self.steps
-        return [(m / mean_weight) / (np.sqrt(v / square_weight) + _ADAM_GUARD) for m, v in zip(self.mean, self.square)]

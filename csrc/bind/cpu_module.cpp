@@ -6,6 +6,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <cmath>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -13,15 +14,11 @@
 
 #include "../cpu/dispatch.hpp"
 #include "../cpu/parallel.hpp"
-#include "names.hpp"
-
-namespace py = pybind11;
+#include "attack_arrays.hpp"
+#include "views.hpp"
 
 namespace pyfirstorder {
 namespace {
-
-template <class T>
-using Array = py::array_t<T, py::array::c_style>;
 
 const Engine& engine_named(const std::string& isa) {
   for (const Isa* level = isas(); level->engine; ++level)
@@ -42,52 +39,6 @@ std::vector<std::string> isa_names(bool supported_only) {
 template <class E>
 std::vector<std::string> names_of() {
   return {std::begin(Names<E>::list), std::end(Names<E>::list)};
-}
-
-template <class E>
-E named_attribute(const py::object& owner, const char* attribute) {
-  return named<E>(owner.attr(attribute).cast<std::string>());
-}
-
-// A view of an optional array, which its owner keeps alive: so it must be of the type, never converted.
-template <class T>
-const T* optional_data(const py::object& array) {
-  if (array.is_none()) return nullptr;
-  if (!py::isinstance<Array<T>>(array))
-    throw py::type_error("expected a contiguous array of " + std::string(py::str(py::dtype::of<T>())));
-  return static_cast<const T*>(py::reinterpret_borrow<py::array>(array).data());
-}
-
-template <class T>
-Objective<T> view_objective(const py::object& objective) {
-  return {named_attribute<Loss>(objective, "loss"), objective.attr("targeted").cast<bool>(),
-          optional_data<int64_t>(objective.attr("labels")), optional_data<T>(objective.attr("values")),
-          optional_data<int64_t>(objective.attr("sources"))};
-}
-
-template <class T>
-Ball<T> view_ball(const py::object& ball) {
-  return {named_attribute<Norm>(ball, "norm"), optional_data<double>(ball.attr("eps")),
-          optional_data<T>(ball.attr("lower")), optional_data<T>(ball.attr("upper"))};
-}
-
-AttackOptions view_options(const py::object& options) {
-  AttackOptions view{};
-  view.algorithm = named_attribute<Algorithm>(options, "algorithm");
-  view.steps = options.attr("steps").cast<int64_t>();
-  view.step_size = optional_data<double>(options.attr("step_size"));
-  view.direction = named_attribute<Direction>(options, "direction");
-  view.sparse_count = options.attr("sparse_count").cast<int64_t>();
-  view.momentum = options.attr("momentum").cast<double>();
-  view.random_start = named_attribute<Start>(options, "random_start");
-  view.restarts = options.attr("restarts").cast<int64_t>();
-  view.seed = options.attr("seed").cast<uint64_t>();
-  view.sample_offset = options.attr("sample_offset").cast<int64_t>();
-  view.early_stop = options.attr("early_stop").cast<bool>();
-  view.rho = options.attr("rho").cast<double>();
-  view.retire = options.attr("retire").cast<bool>();
-  view.evaluation = named_attribute<Evaluation>(options, "evaluation");
-  return view;
 }
 
 template <class T>
@@ -250,75 +201,48 @@ py::array random_start(const std::string& isa, const Array<T>& x, const py::obje
   return start;
 }
 
-// The arrays of an attack, by the names of pyfirstorder.problem.AttackArrays.
+// The product of a (rows, depth) matrix with one that is packed.
 template <class T>
-struct AttackArrays {
-  AttackArrays(py::ssize_t jobs, py::ssize_t d, py::ssize_t k, py::ssize_t steps, bool keep_best, bool trace)
-      : x_adv({jobs, d}),
-        loss(jobs),
-        output({jobs, k}),
-        success(jobs),
-        best_loss(jobs),
-        x_best(keep_best ? py::object(Array<T>({jobs, d})) : py::none()),
-        x_best_loss(keep_best ? py::object(Array<T>(jobs)) : py::none()),
-        x_best_output(keep_best ? py::object(Array<T>({jobs, k})) : py::none()),
-        x_best_success(keep_best ? py::object(Array<bool>(jobs)) : py::none()),
-        steps(jobs),
-        first_success(jobs),
-        status(jobs),
-        trace(trace ? py::object(Array<double>({jobs, py::ssize_t(kTraceQuantities), steps + 1})) : py::none()) {
-    for (py::ssize_t job = 0; job < jobs; ++job) this->steps.mutable_data()[job] = -1;  // no restart has ended
-  }
+void multiply_packed(const OperationTable<T>& table, const T* left, int64_t rows, Panels<T> right, T* product,
+                     int threads) {
+  Network<T> network{};
+  network.hidden = right;
+  network.in_features = right.depth;
+  network.hidden_features = right.columns;
+  Task<T> task{};
+  task.network = &network;
+  task.x = left;
+  task.rows = task.samples = rows;
+  task.rows_out = product;
+  run(table.multiply, task, 2.0 * double(rows) * double(right.depth) * double(right.columns), threads, py::none());
+}
 
-  AttackResult<T> view() {
-    AttackResult<T> view{};
-    view.x_adv = x_adv.mutable_data();
-    view.loss = loss.mutable_data();
-    view.output = output.mutable_data();
-    view.success = success.mutable_data();
-    view.best_loss = best_loss.mutable_data();
-    view.x_best = const_cast<T*>(optional_data<T>(x_best));
-    view.x_best_loss = const_cast<T*>(optional_data<T>(x_best_loss));
-    view.x_best_output = const_cast<T*>(optional_data<T>(x_best_output));
-    view.x_best_success = const_cast<bool*>(optional_data<bool>(x_best_success));
-    view.steps = steps.mutable_data();
-    view.first_success = first_success.mutable_data();
-    view.status = status.mutable_data();
-    view.trace = const_cast<double*>(optional_data<double>(trace));
-    return view;
-  }
-
-  py::tuple tuple() const {
-    return py::make_tuple(x_adv, loss, output, success, best_loss, x_best, x_best_loss, x_best_output, x_best_success,
-                          steps, first_success, status, trace);
-  }
-
-  Array<T> x_adv, loss, output;
-  Array<bool> success;
-  Array<T> best_loss;
-  py::object x_best, x_best_loss, x_best_output, x_best_success;
-  Array<int64_t> steps, first_success;
-  Array<int8_t> status;
-  py::object trace;
-};
+template <class T>
+py::array multiply(const std::string& isa, const Array<T>& left, const Array<T>& right, int threads) {
+  const OperationTable<T>& table = table_of<T>(engine_named(isa));
+  const int64_t depth = right.shape(0), columns = right.shape(1);
+  const AlignedMemory memory = allocate_aligned(table.packed_matrix_bytes(depth, columns));
+  const Panels<T> packed = table.pack_matrix(right.data(), depth, columns, memory.get());
+  Array<T> product({left.shape(0), py::ssize_t(columns)});
+  multiply_packed(table, left.data(), left.shape(0), packed, product.mutable_data(), threads);
+  return product;
+}
 
 // W Wᵀ, packed: made once for a network, by the first call that wants it.
 template <class T>
 void provide_gram(PackedNetwork<T>& packed, int threads) {
   const std::lock_guard<std::mutex> guard(*packed.gram_lock);
-  if (packed.network.gram.data) return;
   Network<T>& network = packed.network;
+  if (network.gram.data) return;
   const int64_t m = network.hidden_features;
   const OperationTable<T>& table = table_of<T>(*packed.engine);
   std::vector<T> gram(static_cast<size_t>(m * m));
-  Task<T> task{};
-  task.network = &network;
-  task.x = packed.hidden_weight.data();
-  task.rows = task.samples = m;
-  task.rows_out = gram.data();
-  run(table.gram, task, 2.0 * double(m) * double(m) * double(network.in_features), threads, py::none());
-  packed.gram = allocate_aligned(table.packed_gram_bytes(network));
-  table.pack_gram(gram.data(), packed.gram.get(), network);
+  multiply_packed(table, packed.hidden_weight.data(), m, network.hidden, gram.data(), threads);
+  double square = 0;
+  for (const T value : gram) square += double(value) * double(value);
+  network.gram_norm = std::sqrt(square);
+  packed.gram = allocate_aligned(table.packed_matrix_bytes(m, m));
+  network.gram = table.pack_matrix(gram.data(), m, m, packed.gram.get());
 }
 
 template <class T>
@@ -373,6 +297,8 @@ void bind_type(py::module_& module, const char* name) {
              py::arg("threads"));
   module.def("project", &project<T>, py::arg("isa"), py::arg("delta").noconvert(), py::arg("x").noconvert(),
              py::arg("ball"), py::arg("threads"));
+  module.def("multiply", &multiply<T>, py::arg("isa"), py::arg("left").noconvert(), py::arg("right").noconvert(),
+             py::arg("threads"));
   module.def("random_start", &random_start<T>, py::arg("isa"), py::arg("x").noconvert(), py::arg("ball"),
              py::arg("on_sphere"), py::arg("seed"), py::arg("restart"), py::arg("sample_offset"));
   module.def("attack", &attack<T>, py::arg("packed"), py::arg("x").noconvert(), py::arg("objective"), py::arg("ball"),
@@ -382,7 +308,7 @@ void bind_type(py::module_& module, const char* name) {
 }  // namespace
 }  // namespace pyfirstorder
 
-PYBIND11_MODULE(_cpu, module, py::mod_gil_not_used()) {
+PYBIND11_MODULE(_cpu, module, pybind11::mod_gil_not_used()) {
   using namespace pyfirstorder;
   module.def("compiled_isas", [] { return isa_names(false); });
   module.def("supported_isas", [] { return isa_names(true); });

@@ -95,8 +95,8 @@ struct InputGradient : Forward<T> {
 };
 
 template <class T>
-struct Gram {
-  Gram(const Task<T>& task, Arena& arena) : task(task), size(block_rows(task)) {
+struct Multiply {
+  Multiply(const Task<T>& task, Arena& arena) : task(task), size(block_rows(task)) {
     x = arena.take_rows<T>(size, task.network->in_features);
     products = arena.take_rows<T>(size, task.network->hidden_features);
   }
@@ -257,19 +257,15 @@ void pack_network(const Weights<T>& weights, void* memory, Network<T>& network) 
 }
 
 template <class T>
-size_t packed_gram_bytes(const Network<T>& network) {
-  return sizeof(T) * size_t(packed_size<T>(network.hidden_features, network.hidden_features));
+size_t packed_matrix_bytes(int64_t depth, int64_t columns) {
+  return sizeof(T) * size_t(packed_size<T>(depth, columns));
 }
 
 template <class T>
-void pack_gram(const T* gram, void* memory, Network<T>& network) {
-  const int64_t m = network.hidden_features;
+Panels<T> pack_matrix(const T* matrix, int64_t depth, int64_t columns, void* memory) {
   T* const panels = static_cast<T*>(memory);
-  pack(gram, m, m, m, 1, panels);
-  double square = 0;
-  for (int64_t i = 0; i < m * m; ++i) square += double(gram[i]) * double(gram[i]);
-  network.gram = {panels, m, m};
-  network.gram_norm = ::sqrt(square);
+  pack(matrix, depth, columns, columns, 1, panels);
+  return {panels, depth, columns};
 }
 
 template <class T>
@@ -280,12 +276,12 @@ constexpr OperationTable<T> operation_table() {
           operation<T, RandomStart<T>>(),
           attack_operation<T, AttackWorker<T>>(),
           attack_operation<T, HiddenSpaceWorker<T>>(),
-          operation<T, Gram<T>>(),
+          operation<T, Multiply<T>>(),
           uses_hidden_space<T>,
           packed_bytes<T>,
           pack_network<T>,
-          packed_gram_bytes<T>,
-          pack_gram<T>,
+          packed_matrix_bytes<T>,
+          pack_matrix<T>,
           multiply_adds<T>};
 }
 

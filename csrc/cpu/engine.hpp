@@ -26,14 +26,15 @@ struct Weights {
 template <class T>
 struct OperationTable {
   Operation<T> forward, input_gradient, project, random_start, attack;
-  Operation<T> hidden_space_attack, gram;  // see hidden_space.hpp; gram writes W Wᵀ for x = W
+  Operation<T> hidden_space_attack;  // see hidden_space.hpp
+  Operation<T> multiply;             // rows times network.hidden, without anything else
   bool (*uses_hidden_space)(const Task<T>& task);
   // Bytes of the packed weights; packs them into memory aligned to 64 bytes and points the network at them.
   size_t (*packed_bytes)(const Network<T>& network);
   void (*pack)(const Weights<T>& weights, void* memory, Network<T>& network);
-  // The same for W Wᵀ, given row-major (m, m).
-  size_t (*packed_gram_bytes)(const Network<T>& network);
-  void (*pack_gram)(const T* gram, void* memory, Network<T>& network);
+  // The same for a row-major (depth, columns) matrix.
+  size_t (*packed_matrix_bytes)(int64_t depth, int64_t columns);
+  Panels<T> (*pack_matrix)(const T* matrix, int64_t depth, int64_t columns, void* memory);
   int64_t (*multiply_adds)(int64_t count, T* sink);  // see peak.hpp
 };
 

@@ -110,7 +110,8 @@ inline int64_t tile_rows(const Task<T>& task, int64_t numbers_per_row) {
   int64_t groups = kMostTileBytes / (kTileRows * int64_t(sizeof(T)) * numbers_per_row);
   groups = groups > kGroups ? kGroups : groups < 1 ? 1 : groups;
   const int64_t rows = groups * kTileRows, share = task.rows_per_worker > 0 ? task.rows_per_worker : 1;
-  return share < rows ? share : rows;
+  const int64_t tiles = (share + rows - 1) / rows;  // as even as can be, so that workers end together
+  return (share + tiles - 1) / tiles;
 }
 
 template <class T>

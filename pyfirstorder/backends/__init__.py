@@ -35,6 +35,9 @@ class Backend(Protocol):
     def project(self, delta: Array, x: Array, ball: Ball, threads: int) -> Array:
         """The nearest allowed delta (B, d) around x."""
 
+    def multiply(self, left: Array, right: Array, threads: int) -> Array:
+        """``left @ right``, for the weight gradients of training; any strides."""
+
     def random_start(self, x: Array, ball: Ball, on_sphere: bool, seed: int, restart: int, sample_offset: int) -> Array:
         """A uniform point (B, d) of the ball around each x, or of its boundary, clipped to the box."""
 

@@ -10,6 +10,8 @@ import importlib.util
 import os
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from pyfirstorder.problem import EVALUATIONS, AttackArrays
 
 if TYPE_CHECKING:
@@ -62,6 +64,9 @@ class CpuBackend:
 
     def project(self, delta: Array, x: Array, ball: Ball, threads: int) -> Array:
         return _cpu.project(self.isa, delta, x, ball, threads)
+
+    def multiply(self, left: Array, right: Array, threads: int) -> Array:
+        return _cpu.multiply(self.isa, np.ascontiguousarray(left), np.ascontiguousarray(right), threads)
 
     def random_start(self, x: Array, ball: Ball, on_sphere: bool, seed: int, restart: int, sample_offset: int) -> Array:
         return _cpu.random_start(self.isa, x, ball, on_sphere, seed, restart, sample_offset)

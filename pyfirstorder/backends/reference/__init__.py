@@ -33,6 +33,9 @@ class ReferenceBackend:
     def project(self, delta: Array, x: Array, ball: Ball, threads: int) -> Array:
         return projections.project(delta, x, ball)
 
+    def multiply(self, left: Array, right: Array, threads: int) -> Array:
+        return left @ right
+
     def random_start(self, x: Array, ball: Ball, on_sphere: bool, seed: int, restart: int, sample_offset: int) -> Array:
         return philox.random_start(x, np.arange(len(x)) + sample_offset, ball, on_sphere, seed, restart)
 
