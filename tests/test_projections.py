@@ -317,3 +317,14 @@ def test_the_public_projection_keeps_shape_and_rows_of_images(norm):
     rows = delta.reshape(5, 24)
     flat = fo.project(rows, eps=np.linspace(0, 1, 5), norm=norm, bounds=(-0.5, 0.5), backend="reference")
     np.testing.assert_array_equal(moved.reshape(5, 24), flat)
+
+
+@every_backend
+@pytest.mark.parametrize("radius", [1e-250, 1e-20, 1.0, 1e20])
+@pytest.mark.parametrize("boxed", [False, True])
+def test_a_point_many_orders_beyond_an_l2_ball_keeps_its_direction(backend, radius, boxed):
+    x = np.zeros((1, 3))
+    ball = Ball("l2", np.array([radius]), *([np.full(3, -radius), np.full(3, 0.1 * radius)] if boxed else []))
+    direction = np.array([-3.0, 0.4, -4.0])
+    moved = backend.project(1e307 * direction[None], x, ball, 1)
+    np.testing.assert_allclose(moved[0] / radius, direction / np.linalg.norm(direction), rtol=1e-9)

@@ -121,13 +121,20 @@ struct GeluTanh {
   }
 };
 
+// h sigmoid(h); where the sigmoid is a denormal number, of few bits, from two factors √eʰ.
 struct Silu {
   template <class V>
   static ValueAndSlope<V> apply(V h, V) {
     using T = Element<V>;
     const Sigmoids<V> s = sigmoids(h);
     const V bounded = max(min(h, broadcast<V>(T(1e4))), broadcast<V>(T(-1e4)));
-    return {select(s.sigmoid == V{}, V{}, h * s.sigmoid), s.sigmoid * fma(bounded, s.complement, broadcast<V>(1))};
+    V value = select(s.sigmoid == V{}, V{}, h * s.sigmoid);
+    const auto tiny = h < broadcast<V>(T(sizeof(T) == 4 ? -86 : -707));
+    if (any(tiny)) {
+      const V root = exp(broadcast<V>(T(0.5)) * bounded);
+      value = select(tiny, (bounded * root) * root, value);
+    }
+    return {value, s.sigmoid * fma(bounded, s.complement, broadcast<V>(1))};
   }
 };
 

@@ -228,8 +228,20 @@ inline Threshold l1_threshold(const T* v, const RowBall<T>& ball, double radius)
   return threshold;
 }
 
+// Brings a row that is many orders larger than the radius nearer to it, so that their ratio is a normal number: the
+// nearest point of a ball depends only on where v points.
+template <class T>
+inline void bring_nearer(T* v, const RowBall<T>& ball) {
+  constexpr double kLargestRatio = 0x1p900;
+  const double most = double(largest_magnitude(v, ball.features));
+  if (!(most / kLargestRatio > ball.radius.target)) return;
+  const double down = power_of_two_scale(most), up = 0x1p60 / power_of_two_scale(ball.radius.target);
+  for (int64_t j = 0; j < ball.features; ++j) v[j] = T(double(v[j]) * down * up);
+}
+
 template <class T>
 inline void shrink_l2(T* v, const RowBall<T>& ball) {
+  if constexpr (sizeof(T) == 8) bring_nearer(v, ball);
   if (!ball.lower) {
     scale_towards_zero(v, ball.features, ball.radius.target / l2_norm(v, ball.features));
     return;

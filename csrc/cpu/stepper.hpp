@@ -73,6 +73,7 @@ class Stepper {
       along.scale = T(1);
     }
     direction_(g, along, step_);
+    if (slot.ball.norm == Norm::linf && !all_finite(step_, slot.ball.features)) return false;  // others look themselves
     return advance_row(x, step_, slot.ball, scratch_, moved_);
   }
 
