@@ -1,4 +1,4 @@
-"""The command line: `info`, `train` and `attack`.
+"""The command line: `info`, `train`, `attack` and `bench`.
 
 An attack goes block by block over the samples, all radii of a block in one batch, so that memory holds one block
 whatever the size of the data; each block says where it begins, so that the blocks give what one call would give.
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import sys
 from contextlib import ExitStack, contextmanager, suppress
+from fractions import Fraction
 from functools import wraps
 from importlib.util import find_spec
 from pathlib import Path
@@ -54,7 +55,13 @@ PICTURES = ("accuracy.png", "examples.png")
 
 def main() -> None:
     """Run the command line."""
+    if sys.argv[1:] == ["--version"]:
+        print(fo.__version__)
+        return
     if _MISSING is not None or find_spec("matplotlib") is None:
+        if sys.argv[1:] == ["info"]:
+            print(*(f"{name}: {value}" for name, value in fo.show_config().items()), sep="\n")
+            return
         print('the command line needs typer, rich and matplotlib: pip install "pyfirstorder[cli]"', file=sys.stderr)
         raise SystemExit(1)
     make_app()()
@@ -341,10 +348,10 @@ def _bar(console: Console, *extra: str) -> Progress:
 
 
 def _numbers(name: str, text: str) -> list[float]:
-    """Numbers with commas between them."""
+    """Numbers or fractions, such as 8/255, with commas between them."""
     try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
+        return [float(Fraction(part.strip())) for part in text.split(",")]
+    except (ValueError, ZeroDivisionError):
         raise ValueError(f"{name}: expected numbers with commas between them, got {text!r}") from None
 
 

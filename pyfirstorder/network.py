@@ -96,9 +96,10 @@ class TwoLayerNetwork:
             raise ValueError(f"hidden_weight: expected shape (hidden, features), got {w.shape}")
         self._scalar_output = a.ndim == 1
         if a.ndim not in (1, 2) or a.shape[-1] != w.shape[0]:
+            fits = a.ndim == 2 and a.shape[0] == w.shape[1]
             raise ValueError(
                 f"output_weight: expected shape (outputs, {w.shape[0]}) or ({w.shape[0]},) to follow hidden_weight "
-                f"{w.shape}, got {a.shape}"
+                f"{w.shape}, got {a.shape}{'; are both transposed?' if fits else ''}"
             )
         if min(w.shape) == 0 or a.size == 0:
             raise ValueError(f"weights: expected no empty dimension, got hidden {w.shape} and output {a.shape}")

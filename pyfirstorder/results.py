@@ -128,6 +128,13 @@ class RobustnessCurve:
     mean_loss: Array
     results: tuple[AttackResult, ...]
 
+    def __repr__(self) -> str:
+        samples = len(self.results[0].loss) if self.results else 0
+        robust = (
+            "" if self.robust_accuracy is None else f", robust accuracy {np.round(self.robust_accuracy, 4).tolist()}"
+        )
+        return f"RobustnessCurve({samples} samples, eps {self.eps.tolist()}{robust})"
+
 
 @dataclass(frozen=True, eq=False)
 class MinimalRadius:
@@ -150,6 +157,11 @@ class MinimalRadius:
     lower: Array
     x_adv: Array
     success: Array
+
+    def __repr__(self) -> str:
+        found = self.eps[self.success]
+        median = f", median eps {np.median(found):.6g}" if len(found) else ""
+        return f"MinimalRadius({len(self.eps)} samples, {len(found)} successful{median})"
 
 
 def attack_result(

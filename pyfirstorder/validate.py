@@ -157,8 +157,12 @@ def increasing(name: str, value: object) -> Array:
     if array.dtype.kind not in "iuf":
         raise TypeError(f"{name}: expected a list of numbers, got {checks.describe(value)}")
     array = array.astype(np.float64)
-    if array.ndim != 1 or not len(array) or not (array >= 0).all() or not (np.diff(array) > 0).all():
+    if array.ndim != 1 or not len(array) or not (array >= 0).all():
         raise ValueError(f"{name}: expected a list of increasing numbers of at least 0, got {checks.describe(value)}")
+    falls = np.flatnonzero(np.diff(array) <= 0)
+    if falls.size:
+        first, second = array[falls[0]], array[falls[0] + 1]
+        raise ValueError(f"{name}: expected a list of increasing numbers of at least 0, got {second:g} after {first:g}")
     return array
 
 

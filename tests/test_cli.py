@@ -225,3 +225,17 @@ def test_the_package_runs_as_a_module(tmp_path):
     assert done.returncode == 0
     for command in ("info", "train", "attack"):
         assert command in done.stdout
+
+
+def test_radii_may_be_fractions(tmp_path, capsys):
+    assert cli._numbers("eps", "1/255, 8/255,0.1") == [1 / 255, 8 / 255, 0.1]
+    with pytest.raises(ValueError, match="eps: expected numbers with commas between them, got '1/0'"):
+        cli._numbers("eps", "1/0")
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["info"]])
+def test_version_and_info_need_no_other_package(arguments, monkeypatch, capsys):
+    monkeypatch.setattr(cli, "_MISSING", ImportError("typer"))
+    monkeypatch.setattr("sys.argv", ["pyfirstorder", *arguments])
+    cli.main()
+    assert fo.__version__ in capsys.readouterr().out

@@ -305,3 +305,19 @@ def test_minimal_eps_refuses(change, error, pattern):
     arguments = {"eps_max": 1.0, "y": y} | change
     with pytest.raises(error, match=pattern):
         fo.minimal_eps(net, x, arguments.pop("y"), **arguments)
+
+
+def test_results_of_sweeps_print_as_one_line():
+    net, x, y = fo.TwoLayerNetwork(np.eye(2), np.eye(2)), np.array([[1.0, 0.5], [0.0, 1.0]]), np.array([0, 1])
+    assert repr(fo.robustness_curve(net, x, y, eps=[0.1, 0.3])) == (
+        "RobustnessCurve(2 samples, eps [0.1, 0.3], robust accuracy [1.0, 0.5])"
+    )
+    assert repr(fo.minimal_eps(net, x, y, eps_max=1.0)).startswith("MinimalRadius(2 samples, 2 successful, median eps ")
+
+
+def test_radii_that_fall_are_shown():
+    net, x, y = fo.TwoLayerNetwork(np.eye(2), np.eye(2)), np.array([[1.0, 0.5]]), np.array([0])
+    with pytest.raises(
+        ValueError, match=r"eps: expected a list of increasing numbers of at least 0, got 0\.1 after 0\.2"
+    ):
+        fo.robustness_curve(net, x, y, eps=[0.2, 0.1])

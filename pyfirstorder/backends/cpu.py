@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 if importlib.util.find_spec("pyfirstorder.backends._cpu") is None:
     raise ImportError(
-        "the native engine is not installed, because no C++17 compiler (GCC or Clang) was found when pyfirstorder was "
-        "installed; get one and run: pip install --force-reinstall --no-cache-dir --no-binary pyfirstorder pyfirstorder"
+        "the native engine could not be built when pyfirstorder was installed, mostly for want of a C++17 compiler "
+        "(GCC or Clang); get one and, in the folder of the source, run: pip install --force-reinstall --no-deps ."
     )
 from pyfirstorder.backends import _cpu
 

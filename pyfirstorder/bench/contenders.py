@@ -277,12 +277,16 @@ def _foolbox(workload: Workload, data: Data, threads: int) -> Run:
 
 
 def _torchattacks(workload: Workload, data: Data, threads: int) -> Run:
+    """On images, because its ℓ2 norms are of shape (B, 1, 1, 1): rows would be spread to B² of them."""
+    import torch
     import torchattacks
 
-    model, x, y = torch_parts(data, threads)
+    layers, x, y = torch_parts(data, threads)
+    model = torch.nn.Sequential(torch.nn.Flatten(), layers).eval()
+    x = x.reshape(len(x), 1, 1, -1)
     kind = torchattacks.PGD if workload.norm == "linf" else torchattacks.PGDL2
     attack = kind(model, eps=workload.eps, alpha=workload.step_size, steps=workload.steps, random_start=False)
-    return lambda: attack(x, y)
+    return lambda: attack(x, y).flatten(1)
 
 
 def _art(workload: Workload, data: Data, threads: int) -> Run:
@@ -321,6 +325,6 @@ CONTENDERS = (
     Contender("torch.compile", _torch_compiled, "the step by hand, fullgraph, static shapes"),
     Contender("JAX jit", _jax, "gradient by hand, the whole loop one compiled function"),
     Contender("foolbox", _foolbox, "LinfPGD, L2PGD on PyTorchModel, tensors in and out"),
-    Contender("torchattacks", _torchattacks, "PGD, PGDL2, tensors in and out"),
+    Contender("torchattacks", _torchattacks, "PGD, PGDL2, tensors of images in and out"),
     Contender("ART", _art, "ProjectedGradientDescentPyTorch, one batch of all samples"),
 )
