@@ -1,4 +1,4 @@
-"""The benchmark suite: what is missing is said, what is wrong is not timed, and what is reported is what was measured."""
+"""The benchmark suite: what is missing is said, what is wrong is not timed, and reports hold what was measured."""
 
 from __future__ import annotations
 
