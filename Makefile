@@ -36,8 +36,8 @@ demo: $(DEMO)/.installed
 	mkdir -p demo
 	$(DEMO)/bin/pyfirstorder train $(DIGITS) --hidden 512 --epochs 15 --output demo/plain.npz
 	$(DEMO)/bin/pyfirstorder train $(DIGITS) --hidden 512 --epochs 10 --adversarial-eps 0.1 --output demo/robust.npz
-	$(DEMO)/bin/pyfirstorder attack demo/plain.npz $(DIGITS) $(ATTACK) --output demo/plain
-	$(DEMO)/bin/pyfirstorder attack demo/robust.npz $(DIGITS) $(ATTACK) --compare demo/plain --output demo/robust
+	$(DEMO)/bin/pyfirstorder attack demo/plain.npz $(DIGITS) $(ATTACK) --output demo/plain --overwrite
+	$(DEMO)/bin/pyfirstorder attack demo/robust.npz $(DIGITS) $(ATTACK) --compare demo/plain --output demo/robust --overwrite
 	@echo "pictures: demo/plain/examples.png demo/robust/examples.png demo/robust/accuracy.png"
 
 # torch without CUDA, where its index is reachable, saves gigabytes: make bench TORCH="torch --index-url ..."

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import pyfirstorder as fo
-from pyfirstorder import checks, datasets, files
+from pyfirstorder import checks, datasets, files, records, validate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pyfirstorder.datasets import Dataset
+    from pyfirstorder.files import PathLike
     from pyfirstorder.network import TwoLayerNetwork
     from pyfirstorder.plots import Examples
     from pyfirstorder.problem import Array
@@ -44,7 +45,7 @@ class Sweep:
         shape = (len(eps), len(dataset))
         self.success = np.zeros(shape, dtype=bool)  # a wrong class; if targeted, the one it was attacked towards
         self.loss = np.zeros(shape, dtype=np.float32)
-        self.clean_right = 0
+        self.clean_right = self.clean_failed = 0  # samples of their own class; not where the attack wants them
         self.sizes, self.steps = np.zeros((2, len(eps)))  # sums of the norms of perturbations, and of steps taken
         self.zero_gradient = self.not_finite = 0
         self.seconds = 0.0
@@ -74,6 +75,7 @@ class Sweep:
             self.seconds += time.perf_counter() - started
             clean = fo.predict(self.net, x, **self.engine)
             self.clean_right += int(np.count_nonzero(clean == y))
+            self.clean_failed += int(np.count_nonzero((clean == self._goal(y)) != self.options["targeted"]))
             for i, result in enumerate(curve.results):
                 self._count(i, begin, x, y, result)
                 store(i, begin, result.x_adv)
@@ -140,6 +142,11 @@ class Sweep:
         return self.clean_right / len(self.dataset)
 
     @property
+    def clean_withstood(self) -> float:
+        """Share of the samples at which the attack fails with radius 0."""
+        return self.clean_failed / len(self.dataset)
+
+    @property
     def withstood(self) -> Array:
         """Share of the samples at which the attack failed, at each radius and all smaller ones."""
         return 1 - self.success.mean(axis=1)
@@ -149,22 +156,58 @@ class Sweep:
         """Samples attacked in a second; the radii, attacked in one batch, count as samples and share it."""
         return self.success.size / self.seconds
 
+    @property
+    def attack_name(self) -> str:
+        """What a title calls the attack."""
+        return f"{'targeted ' if self.options['targeted'] else ''}{self.options['algorithm']}"
+
+    def settings(self, network: PathLike, held_out: float | None) -> dict[str, Array]:
+        """What decided the numbers, for the result file; the threads did not."""
+        options = {name: value for name, value in self.options.items() if name not in ("loss", "threads")}
+        return records.settings(
+            network=str(network),
+            data=self.dataset.name,
+            rows=self.dataset.rows,
+            held_out=held_out,
+            eps=self.eps,
+            loss_function=self.options.get("loss", validate.default_loss(self.net.out_features)),
+            **options,
+        )
+
     def arrays(self) -> dict[str, Any]:
-        """What the result file holds besides the adversarial examples."""
+        """What the result file holds besides settings and adversarial examples."""
         return {
-            "eps": self.eps,
             "y": self.dataset.y,
-            "rows": np.asarray(self.dataset.rows),
             "success": self.success,
             "loss": self.loss,
             "clean_accuracy": self.clean_accuracy,
+            "clean_withstood": self.clean_withstood,
             "withstood": self.withstood,
         }
+
+    def rows(self) -> list[dict[str, float]]:
+        """The table: a row for each radius."""
+        samples, targeted = len(self.dataset), self.options["targeted"]
+        return [
+            {
+                "eps": float(eps),
+                "clean_accuracy": self.clean_accuracy,
+                "target_reached" if targeted else "robust_accuracy": float(
+                    self.success[i].mean() if targeted else self.withstood[i]
+                ),
+                "mean_loss": float(self.loss[i].mean(dtype=np.float64)),
+                "mean_norm": float(self.sizes[i] / samples),
+                "mean_steps": float(self.steps[i] / samples),
+                "samples_per_second": self.rate,
+            }
+            for i, eps in enumerate(self.eps)
+        ]
 
     def summary(self) -> str:
         """How fast it was, and what went wrong."""
         radii, samples = self.success.shape
-        lines = [f"{samples} samples x {radii} radii in {self.seconds:.1f} s: {self.rate:.0f} a second"]
+        counted = f"{samples} sample{'s' if samples != 1 else ''} x {radii} {'radii' if radii != 1 else 'radius'}"
+        lines = [f"{counted} in {self.seconds:.1f} s: {self.rate:.0f} a second"]
         if self.zero_gradient:
             lines.append(
                 f"{self.zero_gradient} attacks ended where the gradient was exactly zero: see ZeroGradientWarning"

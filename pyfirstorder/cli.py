@@ -8,8 +8,9 @@ Whatever a command writes appears under its name only when it is complete.
 from __future__ import annotations
 
 import math
+import re
 import sys
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from fractions import Fraction
 from functools import wraps
 from importlib.util import find_spec
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 
 import pyfirstorder as fo
-from pyfirstorder import checks, datasets, files, training, validate
+from pyfirstorder import checks, datasets, files, records, training, validate
 from pyfirstorder.blockwise import Sweep, files_on_disk, from_clean, rows_of_a_block, storage
 
 _MISSING: ImportError | None = None
@@ -38,18 +39,30 @@ try:
     Seed = Annotated[int, typer.Option(help="Of everything random: the held-out part among it.")]
     Threads = Annotated[int | None, typer.Option(help="Worker threads; all processors if left out.")]
     Backend = Annotated[str, typer.Option(help="auto, or a backend that info lists.")]
+    Start = Annotated[
+        bool | None,
+        typer.Option(
+            "--random-start/--no-random-start",
+            help="Start at a random point of the ball. Default: apgd does, pgd does not.",
+        ),
+    ]
+    AttackLoss = Annotated[
+        str | None,
+        typer.Option(
+            help="cross_entropy, margin, dlr, logistic, squared. Default cross_entropy, or logistic for one output."
+        ),
+    ]
 except ImportError as error:  # said by main, so that this module can be imported without them
     _MISSING = error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from pyfirstorder.datasets import Dataset
-    from pyfirstorder.problem import Array
 
-
-RESULTS_FILE = "adversarial.npz"
+_HELD_OUT = 0.2  # of the samples, by train
 _MOST_DIGITS = 10  # of a side of an image
+TABLE_FILE = "table.csv"
 PICTURES = ("accuracy.png", "examples.png")
 
 
@@ -59,18 +72,30 @@ def main() -> None:
         print(fo.__version__)
         return
     if _MISSING is not None or find_spec("matplotlib") is None:
-        if sys.argv[1:] == ["info"]:
-            print(*(f"{name}: {value}" for name, value in fo.show_config().items()), sep="\n")
-            return
-        print('the command line needs typer, rich and matplotlib: pip install "pyfirstorder[cli]"', file=sys.stderr)
-        raise SystemExit(1)
+        _run_without_packages(sys.argv[1:])
+        return
     make_app()()
+
+
+def _run_without_packages(arguments: list[str]) -> None:
+    """The command line of an install without its optional packages."""
+    if arguments == ["info"]:
+        print(*(f"{name}: {value}" for name, value in fo.show_config().items()), sep="\n")
+        return
+    needed = 'train, attack and bench need typer, rich and matplotlib: pip install "pyfirstorder[cli]"'
+    if arguments in ([], ["--help"]):
+        print(f"usage: pyfirstorder info | --version | train | attack | bench\n{needed}")
+        return
+    print(f"error: {needed}", file=sys.stderr)
+    raise SystemExit(1)
 
 
 def make_app() -> typer.Typer:
     """The commands."""
     app = typer.Typer(
-        help="First-order adversaries of two-layer networks.", no_args_is_help=True, pretty_exceptions_enable=False
+        help="First-order adversaries of two-layer networks. --version prints the version.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
     )
     from pyfirstorder.bench.command import bench
 
@@ -87,11 +112,20 @@ def _errors_in_a_line(command: Callable[..., None]) -> Callable[..., None]:
         try:
             command(*arguments, **options)
         except (TypeError, ValueError, ImportError, OSError) as error:
-            line = f"error: {' '.join(str(error).split())}"
-            Console(stderr=True).print(line, style="red", markup=False, highlight=False, soft_wrap=True)
+            Console(stderr=True).print(
+                f"error: {_said(error)}", style="red", markup=False, highlight=False, soft_wrap=True
+            )
             raise typer.Exit(2) from None
 
     return run
+
+
+def _said(error: Exception) -> str:
+    """The message in a line, with options where the library has arguments."""
+    if isinstance(error, FileNotFoundError) and error.filename is not None:
+        return f"no such file: {error.filename}"
+    line = " ".join(str(error).split())
+    return re.sub(r"\bpass (\w+)=True", lambda found: f"add --{found[1].replace('_', '-')}", line)
 
 
 def info() -> None:
@@ -114,7 +148,7 @@ def train(
     learning_rate: float = 1e-3,
     momentum: Annotated[float, typer.Option(help="Of sgd.")] = 0.0,
     weight_decay: float = 0.0,
-    held_out: Annotated[float, typer.Option(help="Share of the samples kept for validation.")] = 0.2,
+    held_out: Annotated[float, typer.Option(help="Share of the samples kept for validation.")] = _HELD_OUT,
     seed: Seed = 0,
     adversarial_eps: Annotated[float | None, typer.Option(help="Radius to train against; plain if left out.")] = None,
     adversarial_norm: Norm = "linf",
@@ -129,7 +163,7 @@ def train(
     """Train a two-layer network, plainly or against an adversary."""
     console = Console()
     files.require_writable("output", output, ".npz")
-    _refuse_to_overwrite([output], [Path(data), labels])
+    files.refuse_to_overwrite([output], [Path(data), labels])
     everything = datasets.load(data, labels)
     rest, validation = datasets.split(everything, held_out, seed)
     if not len(rest):
@@ -180,7 +214,7 @@ def _state(epoch: training.Epoch) -> str:
 def attack(
     network: Annotated[Path, typer.Argument(help="A .npz file, as train writes it.")],
     data: Data,
-    eps: Annotated[str, typer.Option(help="Radii, increasing: 0.02,0.05,0.1")],
+    eps: Annotated[str, typer.Option(help="Radii, increasing: 0.02,0.05,0.1 or 1/255,8/255")],
     labels: Labels = None,
     norm: Norm = "linf",
     algorithm: Annotated[str, typer.Option(help="pgd or apgd.")] = "pgd",
@@ -189,9 +223,9 @@ def attack(
         float | None, typer.Option(help="In the units of the norm; by default 2.5 eps / steps.")
     ] = None,
     rel_step_size: Annotated[float | None, typer.Option(help="Step size as a share of the radius.")] = None,
-    loss: Annotated[str | None, typer.Option(help="cross_entropy, margin, dlr, logistic, squared.")] = None,
-    restarts: Annotated[int, typer.Option(help="Attacks of each sample, the best is kept; needs random starts.")] = 1,
-    random_start: Annotated[bool | None, typer.Option(help="Start at a random point of the ball.")] = None,
+    loss: AttackLoss = None,
+    restarts: Annotated[int, typer.Option(help="Attacks of each sample, the best is kept; with --random-start.")] = 1,
+    random_start: Start = None,
     seed: Seed = 0,
     targeted: Annotated[bool, typer.Option(help="Towards the class after the sample's own.")] = False,
     early_stop: Annotated[bool, typer.Option(help="End a sample at its first success.")] = False,
@@ -206,16 +240,22 @@ def attack(
     backend: Backend = "auto",
     compare: Annotated[Path | None, typer.Option(help="Output of an earlier run, to draw beside this one.")] = None,
     output: Annotated[Path, typer.Option(help="Directory for results and pictures.")] = Path("attack"),
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an attack with other settings there.")
+    ] = False,
 ) -> None:
     """Attack samples at several radii: a table, adversarial examples and pictures."""
     console = Console()
     net = fo.load_network(network)
     dataset = datasets.load(data, labels)
+    hint = ""
     if held_out is not None:
         dataset = datasets.split(dataset, held_out, seed)[1]
+    elif dataset.name in datasets.BUNDLED:
+        hint = f"\nhint: most of these may have been trained on; --held-out {_HELD_OUT} attacks what train leaves out"
     if limit is not None:
         dataset = dataset.first(checks.integer("limit", limit, 1, 2**63 - 1))
-    console.print(f"{net!r}\n{dataset.describe()}", highlight=False, soft_wrap=True)
+    console.print(f"{net!r}\n{dataset.describe()}{hint}", highlight=False, soft_wrap=True)
     radii = validate.increasing("eps", _numbers("eps", eps))
     options = {
         "algorithm": algorithm,
@@ -234,99 +274,64 @@ def attack(
         "backend": backend,
     }
     options = {name: value for name, value in options.items() if value is not None}
-    earlier = None if compare is None else _read_curve(compare)
+    earlier = None if compare is None else records.read(compare)
     shown_shape = _image_shape(image_shape, dataset)
     block_rows = rows_of_a_block(block_size, dataset, len(radii))
-    results = output / RESULTS_FILE
+    results = output / records.RESULTS_FILE
     written = [
         results,
-        *(output / name for name in PICTURES),
+        *(output / name for name in (TABLE_FILE, *PICTURES)),
         *(files_on_disk(output, radii) if dataset.on_disk else []),
     ]
-    _refuse_to_overwrite(written, [network, Path(data), labels, None if compare is None else compare / RESULTS_FILE])
+    files.refuse_to_overwrite(
+        written, [network, Path(data), labels, None if compare is None else compare / records.RESULTS_FILE]
+    )
     sweep = Sweep(net, dataset, radii, options)
-    with _folder(output), ExitStack() as stack:
+    settings = sweep.settings(network, held_out)
+    if earlier is not None:
+        records.require_comparable(earlier, settings)
+    if not overwrite:
+        records.refuse_to_replace(results, settings)
+    with files.folder(output), ExitStack() as stack:
         store, x_adv = storage(stack, output, dataset, radii)
         with _bar(console) as bar:
             task = bar.add_task("attack", total=len(dataset))
             sweep.run(block_rows, store, lambda done: bar.update(task, completed=done))
         path = stack.enter_context(files.written_at_once(results))
-        np.savez(path, **{**sweep.arrays(), **x_adv})
+        np.savez(path, **{**sweep.arrays(), **settings, **x_adv})
     console.print(_table(sweep))
-    _draw(sweep, output, earlier, shown_shape)
+    records.write_table(output / TABLE_FILE, sweep.rows())
+    own = records.Run(output.resolve().name, settings, radii, sweep.clean_withstood, sweep.withstood)
+    _draw(sweep, output, [own] if earlier is None else [earlier, own], shown_shape)
     console.print(f"wrote {output}", highlight=False, soft_wrap=True)
-
-
-def _refuse_to_overwrite(written: list[Path], read: list[Path | None]) -> None:
-    """Results must not take the place of what they were made from."""
-    kept = {path.resolve() for path in read if path is not None}
-    for path in written:
-        if path.resolve() in kept:
-            raise ValueError(f"output: expected a place of its own, got one where {path} would overwrite an input")
-
-
-@contextmanager
-def _folder(path: Path) -> Iterator[None]:
-    """A folder for results, which does not stay behind empty when something goes wrong."""
-    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
-    path.mkdir(parents=True, exist_ok=True)
-    try:
-        yield
-    except BaseException:
-        with suppress(OSError):  # it is not empty
-            for folder in missing:
-                folder.rmdir()
-        raise
 
 
 def _table(sweep: Sweep) -> Table:
     """A row for each radius."""
-    targeted, samples = sweep.options["targeted"], len(sweep.dataset)
+    targeted = sweep.options["targeted"]
     table = Table(
-        title=f"{sweep.options['norm']} {sweep.options['algorithm']}, at most {sweep.options['steps']} steps",
+        title=f"{sweep.options['norm']} {sweep.attack_name}, at most {sweep.options['steps']} steps",
         caption=sweep.summary(),
     )
     shares = ("clean accuracy", "target reached" if targeted else "robust accuracy")
     for header in ("eps", *shares, "mean loss", "mean ‖δ‖", "mean steps", "samples/s"):
         table.add_column(header, justify="right")
-    for i, eps in enumerate(sweep.eps):
-        share = sweep.success[i].mean() if targeted else sweep.withstood[i]
-        loss = sweep.loss[i].mean(dtype=np.float64)
-        table.add_row(
-            f"{eps:g}",
-            f"{sweep.clean_accuracy:.1%}",
-            f"{share:.1%}",
-            f"{loss:.4g}",
-            f"{sweep.sizes[i] / samples:.4g}",
-            f"{sweep.steps[i] / samples:.1f}",
-            f"{sweep.rate:.0f}",
-        )
+    formats = (".4g", ".1%", ".1%", ".4g", ".4g", ".1f", ".0f")
+    for row in sweep.rows():
+        table.add_row(*(f"{value:{shown}}" for value, shown in zip(row.values(), formats)))
     return table
 
 
-def _read_curve(directory: Path) -> tuple[str, Array, Array]:
-    """Name, radii and accuracies of an earlier run."""
-    path = directory / RESULTS_FILE
-    arrays = files.read_npz(path, ("eps", "clean_accuracy", "withstood"))
-    eps, clean, withstood = (arrays[name] for name in ("eps", "clean_accuracy", "withstood"))
-    numbers = all(array.dtype.kind == "f" for array in (eps, clean, withstood))
-    if not numbers or eps.ndim != 1 or not len(eps) or withstood.shape != eps.shape or clean.shape != ():
-        raise ValueError(f"{path}: expected accuracies at one radius or more, as attack writes them")
-    return directory.name, *from_clean(eps, float(clean), withstood)
-
-
-def _draw(
-    sweep: Sweep, output: Path, earlier: tuple[str, Array, Array] | None, image_shape: tuple[int, ...] | None
-) -> None:
+def _draw(sweep: Sweep, output: Path, runs: list[records.Run], image_shape: tuple[int, ...] | None) -> None:
     """The pictures."""
     from pyfirstorder import plots
 
     norm = sweep.options["norm"]
-    curves = {} if earlier is None else {earlier[0]: plots.Curve(*earlier[1:])}
-    curves[output.name] = plots.Curve(*from_clean(sweep.eps, sweep.clean_accuracy, sweep.withstood))
-    quantity = "attacks that failed" if sweep.options["targeted"] else "robust accuracy"
-    algorithm, steps = sweep.options["algorithm"], sweep.options["steps"]
-    title = f"{len(sweep.dataset)} samples of {sweep.dataset.name}, {algorithm} of {steps} steps"
+    points = [plots.Curve(*from_clean(run.eps, run.clean_withstood, run.withstood)) for run in runs]
+    curves = dict(zip(records.labels(runs), points))
+    quantity = "targeted attacks that failed" if sweep.options["targeted"] else "robust accuracy"
+    steps = sweep.options["steps"]
+    title = f"{len(sweep.dataset)} samples of {sweep.dataset.name}, {sweep.attack_name} of {steps} steps"
     accuracy, examples = PICTURES
     figures = {accuracy: plots.accuracy_figure(curves, norm=norm, title=title, quantity=quantity)}
     if image_shape is not None and sweep.examples is not None:
@@ -344,14 +349,15 @@ def _bar(console: Console, *extra: str) -> Progress:
         TimeRemainingColumn(),
         *map(TextColumn, extra),
         console=console,
+        transient=True,  # so that an error does not stand below a bar that will never move
     )
 
 
 def _numbers(name: str, text: str) -> list[float]:
     """Numbers or fractions, such as 8/255, with commas between them."""
     try:
-        return [float(Fraction(part.strip())) for part in text.split(",")]
-    except (ValueError, ZeroDivisionError):
+        return [float(Fraction(part.strip()) if "/" in part else part) for part in text.split(",")]
+    except (ValueError, ArithmeticError):
         raise ValueError(f"{name}: expected numbers with commas between them, got {text!r}") from None
 
 

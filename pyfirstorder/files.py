@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -45,6 +45,28 @@ def require_writable(name: str, path: PathLike, suffix: str) -> None:
         raise ValueError(f"{name}: expected a file, got the folder {str(path)!r}")
     if not path.parent.is_dir():
         raise ValueError(f"{name}: expected a file in a folder that exists, got {str(path)!r}")
+
+
+def refuse_to_overwrite(written: list[Path], read: list[Path | None]) -> None:
+    """Results must not take the place of what they were made from."""
+    kept = {path.resolve() for path in read if path is not None}
+    for path in written:
+        if path.resolve() in kept:
+            raise ValueError(f"output: expected a place of its own, got one where {path} would overwrite an input")
+
+
+@contextmanager
+def folder(path: Path) -> Iterator[None]:
+    """A folder for results, which does not stay behind empty when something goes wrong."""
+    missing = [above for above in (path, *path.parents) if not above.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # it is not empty
+            for above in missing:
+                above.rmdir()
+        raise
 
 
 def read_npz(path: PathLike, required: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, Array]:

@@ -96,10 +96,9 @@ class TwoLayerNetwork:
             raise ValueError(f"hidden_weight: expected shape (hidden, features), got {w.shape}")
         self._scalar_output = a.ndim == 1
         if a.ndim not in (1, 2) or a.shape[-1] != w.shape[0]:
-            fits = a.ndim == 2 and a.shape[0] == w.shape[1]
             raise ValueError(
                 f"output_weight: expected shape (outputs, {w.shape[0]}) or ({w.shape[0]},) to follow hidden_weight "
-                f"{w.shape}, got {a.shape}{'; are both transposed?' if fits else ''}"
+                f"{w.shape}, got {a.shape}{_transposed(w, a)}"
             )
         if min(w.shape) == 0 or a.size == 0:
             raise ValueError(f"weights: expected no empty dimension, got hidden {w.shape} and output {a.shape}")
@@ -297,6 +296,17 @@ def random_network(
     w = generator.standard_normal((hidden_features, in_features)).astype(dtype)
     signs = generator.integers(0, 2, hidden_features) * 2 - 1
     return TwoLayerNetwork(w, (signs / math.sqrt(hidden_features)).astype(dtype), activation=activation)
+
+
+def _transposed(w: Array, a: Array) -> str:
+    """A hint for shapes that would follow each other if one or both were turned around."""
+    parts = {
+        "hidden_weight.T and output_weight.T": (w.T, a.T),
+        "hidden_weight.T": (w.T, a),
+        "output_weight.T": (w, a.T),
+    }
+    fits = [name for name, (w, a) in parts.items() if a.ndim in (1, 2) and a.shape[-1] == w.shape[0]]
+    return f"; did you mean {' or '.join(fits)}?" if fits else ""
 
 
 def _weight(name: str, value: ArrayLike) -> Array:

@@ -72,7 +72,8 @@ def examples_figure(examples: Examples, *, norm: str, image_shape: tuple[int, ..
     grid = figure.subplots(3, count, squeeze=False)
     difference = examples.adversarial - examples.clean
     low, high = float(examples.clean.min()), float(examples.clean.max())
-    reach = float(np.abs(difference).max()) or 1.0
+    in_pixels = norm == "linf" and np.isfinite(examples.eps)
+    reach = float(examples.eps if in_pixels else np.abs(difference).max()) or 1.0
     for column in range(count):
         clean, adversarial, delta = (
             part[column].reshape(shape) for part in (examples.clean, examples.adversarial, difference)
@@ -92,6 +93,7 @@ def examples_figure(examples: Examples, *, norm: str, image_shape: tuple[int, ..
             axes.set_yticks([])
             axes.spines[:].set_color(_GRID)
     bar = figure.colorbar(shown, ax=grid[2].tolist(), shrink=0.9, aspect=12, pad=0.01)
+    bar.set_ticks([-reach, 0, reach], labels=[f"−{reach:.3g}", "0", f"+{reach:.3g}"])
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=8, colors=_INK)
     figure.suptitle(

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from pyfirstorder.validate import Points
 
 
+_MOST_SHOWN = 6  # numbers in a repr
+
+
 class ZeroGradientWarning(UserWarning):
     """Some samples had a gradient of exactly zero, so that the attack could not move them."""
 
@@ -130,10 +133,8 @@ class RobustnessCurve:
 
     def __repr__(self) -> str:
         samples = len(self.results[0].loss) if self.results else 0
-        robust = (
-            "" if self.robust_accuracy is None else f", robust accuracy {np.round(self.robust_accuracy, 4).tolist()}"
-        )
-        return f"RobustnessCurve({samples} samples, eps {self.eps.tolist()}{robust})"
+        robust = "" if self.robust_accuracy is None else f", robust accuracy {_shown(self.robust_accuracy)}"
+        return f"RobustnessCurve({samples} samples, eps {_shown(self.eps)}{robust})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,6 +163,14 @@ class MinimalRadius:
         found = self.eps[self.success]
         median = f", median eps {np.median(found):.6g}" if len(found) else ""
         return f"MinimalRadius({len(self.eps)} samples, {len(found)} successful{median})"
+
+
+def _shown(values: Array) -> str:
+    """The numbers, or the ends of a long list."""
+    shown = [f"{value:.4g}" for value in values]
+    if len(shown) > _MOST_SHOWN:
+        shown[_MOST_SHOWN // 2 : -_MOST_SHOWN // 2] = ["..."]
+    return f"[{', '.join(shown)}]"
 
 
 def attack_result(

@@ -229,8 +229,7 @@ def objective(
     k = net.out_features
     array = checks.array("y", value)
     if loss is None:
-        floating = array.dtype.kind == "f"
-        loss = "cross_entropy" if k > 1 else "squared" if floating else "logistic"
+        loss = default_loss(k, array.dtype.kind == "f")
     loss = checks.choice("loss", loss, LOSSES)
     if loss in _CLASS_LOSSES:
         smallest = _SMALLEST_OUTPUTS[loss] if not (loss == "dlr" and targeted) else 4
@@ -243,6 +242,13 @@ def objective(
             raise ValueError(f"loss: logistic needs a network with 1 output, got {k}")
         return Objective(loss, targeted, None, _signs(array, value, samples, dtype))
     return Objective(loss, targeted, None, _values(net, array, value, samples, dtype))
+
+
+def default_loss(outputs: int, floating: bool = False) -> str:
+    """The loss for a network with that many outputs, and targets of a floating type or not."""
+    if outputs > 1:
+        return "cross_entropy"
+    return "squared" if floating else "logistic"
 
 
 def _labels(array: Array, value: object, samples: int, classes: int) -> Array:

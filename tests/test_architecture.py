@@ -31,7 +31,7 @@ needs_sources = pytest.mark.skipif(not NATIVE, reason="the C++ sources are not h
 # What each layer of csrc may include, besides itself.
 MAY_INCLUDE = {"core": set(), "cpu": {"core"}, "cuda": {"core"}, "bind": {"core", "cpu", "cuda"}}
 # Modules that others may not import: the layers above them.
-ABOVE_API = ("__main__", "cli", "blockwise", "bench", "training", "dynamics", "interop", "datasets", "plots")
+ABOVE_API = ("__main__", "cli", "blockwise", "records", "bench", "training", "dynamics", "interop", "datasets", "plots")
 # What backends may import of the package; every other module stands above them, also one that is new.
 BELOW_BACKENDS = ("problem", "backends")
 

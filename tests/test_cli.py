@@ -57,7 +57,7 @@ def test_attack_prints_a_table_and_writes_examples_and_pictures(files, tmp_path)
     assert done.exit_code == 0, done.output
     for header in ("eps", "clean", "robust", "accuracy", "mean loss", "mean", "steps", "samples/s", "a second"):
         assert header in done.output
-    assert {path.name for path in out.iterdir()} == {"adversarial.npz", "accuracy.png", "examples.png"}
+    assert {path.name for path in out.iterdir()} == {"adversarial.npz", "table.csv", "accuracy.png", "examples.png"}
     with np.load(out / "adversarial.npz") as result, np.load(files / "data.npz") as data:
         assert result["x_adv"].shape == (3, 90, 16)
         assert (np.diff(result["withstood"]) <= 0).all()
@@ -239,3 +239,152 @@ def test_version_and_info_need_no_other_package(arguments, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["pyfirstorder", *arguments])
     cli.main()
     assert fo.__version__ in capsys.readouterr().out
+
+
+def test_bounds_may_be_infinite_as_numbers_are():
+    assert cli._numbers("bounds", "0,inf") == [0, np.inf]
+    with pytest.raises(ValueError, match="eps: expected numbers"):
+        cli._numbers("eps", f"1{'0' * 400}/3")
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"]])
+def test_help_without_the_other_packages_says_what_to_install(arguments, monkeypatch, capsys):
+    monkeypatch.setattr(cli, "_MISSING", ImportError("typer"))
+    monkeypatch.setattr("sys.argv", ["pyfirstorder", *arguments])
+    cli.main()
+    assert 'pip install "pyfirstorder[cli]"' in capsys.readouterr().out
+
+
+def test_a_command_without_its_packages_says_what_to_install(monkeypatch, capsys):
+    monkeypatch.setattr(cli, "_MISSING", ImportError("typer"))
+    monkeypatch.setattr("sys.argv", ["pyfirstorder", "train", "digits"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert 'error: train, attack and bench need typer, rich and matplotlib: pip install "pyfirstorder[cli]"' in (
+        capsys.readouterr().err
+    )
+
+
+def attack(files, out, *arguments):
+    """A short attack of the files, in two radii."""
+    fixed = [files / "net.npz", files / "data.npz", "--eps", "0.1,0.3", "--steps", 5, "--output", out]
+    return run("attack", *fixed, *arguments)
+
+
+def test_restarts_say_which_option_they_need(files, tmp_path):
+    done = attack(files, tmp_path, "--restarts", 2)
+    assert error_line(done).endswith("; add --random-start")
+    assert "━" not in done.output  # no bar that stands still
+
+
+def test_help_says_what_options_are_when_left_out():
+    shown = " ".join(run("attack", "--help").output.replace("│", " ").split())
+    assert "with --random-start" in shown
+    assert "Default: apgd does, pgd does not." in shown
+    assert "Default cross_entropy, or logistic for one output." in shown
+
+
+def test_a_missing_file_is_named_in_plain_words(files, tmp_path):
+    assert error_line(run("train", tmp_path / "none.npz")) == f"error: no such file: {tmp_path / 'none.npz'}"
+
+
+def test_the_table_is_also_a_file(files, tmp_path):
+    assert attack(files, tmp_path).exit_code == 0
+    names, *rows = (line.split(",") for line in (tmp_path / "table.csv").read_text().splitlines())
+    assert names[:3] == ["eps", "clean_accuracy", "robust_accuracy"]
+    with np.load(tmp_path / "adversarial.npz") as result:
+        np.testing.assert_array_equal([float(row[0]) for row in rows], result["eps"])
+        np.testing.assert_array_equal([float(row[2]) for row in rows], result["withstood"])
+
+
+def test_the_result_file_holds_the_settings(files, tmp_path):
+    assert attack(files, tmp_path, "--norm", "l2", "--seed", 3).exit_code == 0
+    with np.load(tmp_path / "adversarial.npz") as result:
+        said = {
+            name: result[name].item() for name in ("norm", "algorithm", "steps", "seed", "loss_function", "targeted")
+        }
+        assert said == {
+            "norm": "l2", "algorithm": "pgd", "steps": 5, "seed": 3, "loss_function": "cross_entropy", "targeted": False
+        }  # fmt: skip
+        assert result["version"] == fo.__version__
+
+
+def test_an_attack_with_other_settings_is_not_overwritten_unless_asked(files, tmp_path):
+    assert attack(files, tmp_path).exit_code == 0
+    assert attack(files, tmp_path, "--block-size", 8).exit_code == 0  # the same answer
+    line = error_line(attack(files, tmp_path, "--norm", "l2", "--limit", 20))
+    assert "whose attack has another rows, norm" in line
+    assert line.endswith("add --overwrite")
+    assert attack(files, tmp_path, "--norm", "l2", "--overwrite").exit_code == 0
+    with np.load(tmp_path / "adversarial.npz") as result:
+        assert result["norm"] == "l2"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["--norm", "l2"], "norm l2, as this one, got one with norm linf"), (["--targeted"], "targeted True")],
+)
+def test_curves_of_other_balls_or_goals_are_not_compared(files, tmp_path, arguments, message):
+    assert attack(files, tmp_path / "one").exit_code == 0
+    line = error_line(attack(files, tmp_path / "two", "--compare", tmp_path / "one", *arguments))
+    assert message in line
+    assert not (tmp_path / "two").exists()
+
+
+def drawn(monkeypatch):
+    """The arguments of the pictures that are drawn from now on."""
+    plots, seen = pytest.importorskip("pyfirstorder.plots", reason="pictures need matplotlib"), []
+    figure = plots.accuracy_figure
+
+    def look(curves, **options):
+        seen.append((curves, options))
+        return figure(curves, **options)
+
+    monkeypatch.setattr(plots, "accuracy_figure", look)
+    return seen
+
+
+def test_a_legend_says_what_differs(files, tmp_path, monkeypatch):
+    seen = drawn(monkeypatch)
+    assert attack(files, tmp_path / "one").exit_code == 0
+    compared = ["--compare", tmp_path / "one", "--algorithm", "apgd", "--held-out", "0.5"]
+    done = attack(files, tmp_path / "two", *compared)
+    assert done.exit_code == 0, done.output
+    assert list(seen[-1][0]) == ["one (90 samples, pgd)", "two (45 samples, held-out 0.5, apgd)"]
+    assert attack(files, tmp_path / "else" / "one", "--compare", tmp_path / "one").exit_code == 0
+    assert list(seen[-1][0]) == ["one (1)", "one (2)"]
+
+
+def test_a_targeted_curve_begins_at_the_attacks_that_fail_with_radius_zero(files, tmp_path, monkeypatch):
+    seen = drawn(monkeypatch)
+    assert attack(files, tmp_path, "--targeted").exit_code == 0
+    (curve,), options = seen[0][0].values(), seen[0][1]
+    with np.load(files / "data.npz") as data:
+        at_target = fo.predict(fo.load_network(files / "net.npz"), data["x"]) == (data["y"] + 1) % 3
+    assert curve.eps[0] == 0
+    assert curve.accuracy[0] == 1 - at_target.mean()
+    assert "targeted pgd" in options["title"]
+    assert options["quantity"] == "targeted attacks that failed"
+
+
+def test_a_bundled_set_without_held_out_gives_a_hint(files, tmp_path, monkeypatch):
+    monkeypatch.setitem(
+        cli.datasets.BUNDLED, str(files / "data.npz"), lambda: cli.datasets._load_npz(files / "data.npz")
+    )
+    assert "--held-out 0.2 attacks what train leaves out" in attack(files, tmp_path / "all").output
+    assert "hint" not in attack(files, tmp_path / "part", "--held-out", 0.2).output
+
+
+def test_one_radius_is_not_radii(files, tmp_path):
+    done = run("attack", files / "net.npz", files / "data.npz", "--eps", "0.1", "--steps", 1, "--output", tmp_path)
+    assert "90 samples x 1 radius in" in done.output
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_the_colour_bar_shows_how_far_a_pixel_moved(norm):
+    plots = pytest.importorskip("pyfirstorder.plots", reason="pictures need matplotlib")
+    clean = np.zeros((2, 4))
+    examples = plots.Examples(0.25, clean, clean + 0.125, np.zeros(2, int), np.ones(2, int))
+    bar = plots.examples_figure(examples, norm=norm, image_shape=(2, 2)).axes[-1]
+    reach = {"linf": "0.25", "l2": "0.125"}[norm]
+    assert [label.get_text() for label in bar.get_yticklabels()] == [f"−{reach}", "0", f"+{reach}"]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from support import every_backend_name
 
 import pyfirstorder as fo
-from pyfirstorder import Status
+from pyfirstorder import Status, backends
 
 NET = fo.TwoLayerNetwork(np.ones((3, 4)) * [[1.0], [-1.0], [0.5]], np.eye(3), activation="tanh")
 SIGN_NET = fo.TwoLayerNetwork(np.eye(4), np.ones(4))
@@ -198,3 +201,18 @@ def test_a_loss_that_overflows_is_counted_and_warned_of_where_the_caller_stands(
 def test_an_array_whose_mask_hides_nothing_is_read_like_any_other():
     x = np.ma.masked_array(X, mask=np.zeros_like(X, bool))
     np.testing.assert_array_equal(fo.forward(NET, x), fo.forward(NET, X))
+
+
+def test_doing_without_the_native_engine_is_said_where_the_caller_stands(monkeypatch):
+    missing = dict.fromkeys(("cpu", "numba"), ImportError("no engine"))
+    monkeypatch.setattr(backends, "_loaded", missing)
+    monkeypatch.setattr(backends, "_warned_of", set())
+    net, x = fo.TwoLayerNetwork(np.eye(2), np.eye(2)), np.ones((1, 2))
+    for call in (fo.predict, fo.forward):
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            call(net, x)
+        assert [warning.filename for warning in seen] == ([__file__] if call is fo.predict else [])
+    backends._warned_of.clear()
+    with pytest.warns(UserWarning, match="'numba' backend, which takes up to a minute to compile") as seen:
+        backends._warn_of_slow(SimpleNamespace(name="numba"))

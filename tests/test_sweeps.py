@@ -310,8 +310,10 @@ def test_minimal_eps_refuses(change, error, pattern):
 def test_results_of_sweeps_print_as_one_line():
     net, x, y = fo.TwoLayerNetwork(np.eye(2), np.eye(2)), np.array([[1.0, 0.5], [0.0, 1.0]]), np.array([0, 1])
     assert repr(fo.robustness_curve(net, x, y, eps=[0.1, 0.3])) == (
-        "RobustnessCurve(2 samples, eps [0.1, 0.3], robust accuracy [1.0, 0.5])"
+        "RobustnessCurve(2 samples, eps [0.1, 0.3], robust accuracy [1, 0.5])"
     )
+    many = repr(fo.robustness_curve(net, x, y, eps=np.linspace(0.01, 0.2, 20)))
+    assert "eps [0.01, 0.02, 0.03, ..., 0.18, 0.19, 0.2]" in many
     assert repr(fo.minimal_eps(net, x, y, eps_max=1.0)).startswith("MinimalRadius(2 samples, 2 successful, median eps ")
 
 
