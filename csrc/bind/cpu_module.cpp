@@ -6,6 +6,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <cmath>
 #include <memory>
 #include <mutex>
@@ -55,9 +56,9 @@ struct PackedNetwork {
   const Engine* engine;
   Network<T> network;
   AlignedMemory memory;
-  Array<T> hidden_weight;
-  AlignedMemory gram;  // made when it is first wanted
-  std::unique_ptr<std::mutex> gram_lock = std::make_unique<std::mutex>();
+  Array<T> hidden_weight, output_weight;
+  AlignedMemory gram, reference_jacobian;  // made when they are first wanted
+  std::unique_ptr<std::mutex> lock = std::make_unique<std::mutex>();
 };
 
 template <class T>
@@ -67,6 +68,7 @@ std::unique_ptr<PackedNetwork<T>> pack(const std::string& isa, const Array<T>& h
   auto packed = std::make_unique<PackedNetwork<T>>();
   packed->engine = &engine_named(isa);
   packed->hidden_weight = hidden_weight;
+  packed->output_weight = output_weight;
   Network<T>& network = packed->network;
   network.in_features = hidden_weight.shape(1);
   network.hidden_features = hidden_weight.shape(0);
@@ -231,7 +233,7 @@ py::array multiply(const std::string& isa, const Array<T>& left, const Array<T>&
 // W Wᵀ, packed: made once for a network, by the first call that wants it.
 template <class T>
 void provide_gram(PackedNetwork<T>& packed, int threads) {
-  const std::lock_guard<std::mutex> guard(*packed.gram_lock);
+  const std::lock_guard<std::mutex> guard(*packed.lock);
   Network<T>& network = packed.network;
   if (network.gram.data) return;
   const int64_t m = network.hidden_features;
@@ -243,6 +245,24 @@ void provide_gram(PackedNetwork<T>& packed, int threads) {
   network.gram_norm = std::sqrt(square);
   packed.gram = allocate_aligned(table.packed_matrix_bytes(m, m));
   network.gram = table.pack_matrix(gram.data(), m, m, packed.gram.get());
+}
+
+// A W in padded rows: made once for a network, by the first call that wants it.
+template <class T>
+void provide_reference_jacobian(PackedNetwork<T>& packed, int threads) {
+  const std::lock_guard<std::mutex> guard(*packed.lock);
+  Network<T>& network = packed.network;
+  if (network.reference_jacobian) return;
+  const int64_t d = network.in_features, k = network.out_features;
+  const OperationTable<T>& table = table_of<T>(*packed.engine);
+  const int64_t stride = table.padded(d);
+  std::vector<T> product(static_cast<size_t>(k * d));
+  multiply_packed(table, packed.output_weight.data(), k, network.hidden_backward, product.data(), threads);
+  packed.reference_jacobian = allocate_aligned(sizeof(T) * static_cast<size_t>(k * stride));
+  T* const rows = static_cast<T*>(packed.reference_jacobian.get());
+  std::fill(rows, rows + k * stride, T(0));
+  for (int64_t c = 0; c < k; ++c) std::copy_n(product.data() + c * d, d, rows + c * stride);
+  network.reference_jacobian = rows;
 }
 
 template <class T>
@@ -276,6 +296,7 @@ py::tuple attack(PackedNetwork<T>& packed, const Array<T>& x, const py::object& 
   task.deferred = deferred.data();
   const bool in_hidden_space = table.uses_hidden_space(task);
   if (in_hidden_space) provide_gram(packed, threads);
+  else if (table.uses_jacobian(network, task.options)) provide_reference_jacobian(packed, threads);
   run(in_hidden_space ? table.hidden_space_attack : table.attack, task, work, threads, on_progress);
   if (deferred[0] > 0) {
     task.rows = deferred[0];

@@ -44,13 +44,14 @@ template <class T>
 struct Network {
   const T* hidden_bias;  // padded with zeros like the columns of the panels
   const T* output_bias;
-  Panels<T> hidden;           // Wᵀ: d deep, m columns: hidden products
-  Panels<T> output;           // Aᵀ: m deep, k columns: logits
-  Panels<T> output_backward;  // A: k deep, m columns: residual to hidden units
-  Panels<T> hidden_backward;  // W: m deep, d columns: hidden units to input gradient
-  const T* hidden_rows;       // W row by row, padded, for piecewise linear activations; else null
-  Panels<T> gram;             // W Wᵀ: m deep, m columns; data is null until it is wanted
-  double gram_norm;           // its Frobenius norm
+  Panels<T> hidden;             // Wᵀ: d deep, m columns: hidden products
+  Panels<T> output;             // Aᵀ: m deep, k columns: logits
+  Panels<T> output_backward;    // A: k deep, m columns: residual to hidden units
+  Panels<T> hidden_backward;    // W: m deep, d columns: hidden units to input gradient
+  const T* hidden_rows;         // W row by row, padded, for piecewise linear activations; else null
+  const T* reference_jacobian;  // A W, k padded rows of d; null until it is wanted
+  Panels<T> gram;               // W Wᵀ: m deep, m columns; data is null until it is wanted
+  double gram_norm;             // its Frobenius norm
   int64_t in_features;
   int64_t hidden_features;
   int64_t out_features;

@@ -20,27 +20,26 @@ class AttackWorker {
       : task_(task),
         shared_(shared),
         capacity_(Evaluator<T>::rows(task)),
-        tile_(make_tile(arena, *task.network, capacity_)),
+        tile_(make_tile(arena, *task.network, capacity_ + kSpare)),
         evaluator_(task, arena, capacity_),
         stepper_(task, arena, capacity_),
-        trace_(task, arena, capacity_) {
+        trace_(task, arena, capacity_ + kSpare) {
     const int64_t d = task.network->in_features, k = task.network->out_features;
     has_box_ = task.ball.lower != nullptr;
-    output_[0] = arena.take_rows<T>(capacity_, k);
-    output_[1] = arena.take_rows<T>(capacity_, k);
-    const auto rows = [&](bool wanted) { return wanted ? arena.take_rows<T>(capacity_, d) : Rows<T>{nullptr, 0}; };
+    const int64_t count = capacity_ + kSpare;
+    output_ = arena.take_rows<T>(count, k);
+    previous_output_ = arena.take_rows<T>(count, k);
+    const auto rows = [&](bool wanted) { return wanted ? arena.take_rows<T>(count, d) : Rows<T>{nullptr, 0}; };
     x0_ = rows(true);
     previous_ = rows(!stepper_.has_memory());
     lowest_ = rows(has_box_ || task.ball.norm == Norm::linf);
     highest_ = rows(has_box_ || task.ball.norm == Norm::linf);
     x_best_ = rows(task.result.x_best != nullptr);
-    if (task.result.x_best) best_output_ = arena.take_rows<T>(capacity_, k);
+    if (task.result.x_best) best_output_ = arena.take_rows<T>(count, k);
     lower_ = has_box_ ? arena.take<T>(padded<T>(d)) : nullptr;
     upper_ = has_box_ ? arena.take<T>(padded<T>(d)) : nullptr;
     scratch_ = arena.take<T>(5 * padded<T>(d));
-    slots_ = arena.take<Slot<T>>(capacity_);
-    ended_ = arena.take<int64_t>(capacity_);
-    if (evaluator_.needs_settling()) settled_ = arena.take_rows<T>(capacity_, k);
+    slots_ = arena.take<Slot<T>>(count);
   }
 
   void run() {
@@ -50,19 +49,15 @@ class AttackWorker {
       copy_row(task_.ball.upper, network.in_features, upper_);
     }
     while (!stopped()) {
-      if (live_ == 0 || live_ + evaluator_.refill() <= capacity_)
+      if (live_ == 0 || ended_ >= evaluator_.refill()) {
+        finish();
         while (live_ < capacity_ && take_row(live_)) ++live_;
-      if (live_ == 0) return;
-      evaluate();
-      if (stopped()) return;
-      int64_t count = 0;
-      for (int64_t i = 0; i < live_; ++i) {
-        if (take_iterate(i)) ended_[count++] = i;
-        else ++slots_[i].t;
+        if (live_ == 0) return;
       }
-      if (count > 0) finish(count);
-      for (int64_t n = count - 1; n >= 0; --n)  // from the last, so that the slot that moves is live
-        if (--live_ != ended_[n]) move_slot(live_, ended_[n]);
+      evaluate({0, live_});
+      for (int64_t i = live_ - 1; i >= 0 && !stopped();
+           --i)  // from the last, so that the slot that moves has been seen
+        if (run_ahead(i)) set_aside(i);
     }
   }
 
@@ -93,32 +88,59 @@ class AttackWorker {
     ball.highest = highest_.data ? row_of(highest_, i) : nullptr;
   }
 
+  // What is recorded of a row.
+  void move_end(int64_t from, int64_t to) {
+    const Rows<T> all[] = {tile_.x, output_, x_best_, best_output_};
+    for (const Rows<T>& rows : all) copy_between_rows(rows, from, to);
+    trace_.move(from, to);
+    slots_[to] = slots_[from];
+  }
+
   void move_slot(int64_t from, int64_t to) {
-    const Rows<T> all[] = {tile_.x,   tile_.gradient, tile_.residual, output_[0], output_[1],  x0_,
-                           previous_, lowest_,        highest_,       x_best_,    best_output_};
+    move_end(from, to);
+    const Rows<T> all[] = {previous_output_, x0_, previous_, lowest_, highest_};
     for (const Rows<T>& rows : all) copy_between_rows(rows, from, to);
     evaluator_.move(from, to);
     stepper_.move(from, to);
-    trace_.move(from, to);
-    slots_[to] = slots_[from];
     aim_ball(to);
   }
 
-  // Outputs, losses and gradients of all slots.
-  void evaluate() {
+  // Takes the row of slot i, which has ended, out of the live ones, behind them.
+  void set_aside(int64_t i) {
+    const int64_t last = --live_;
+    ++ended_;
+    if (i == last) return;
+    move_end(i, capacity_);
+    move_slot(last, i);
+    move_end(capacity_, last);
+  }
+
+  // Takes what was evaluated of slot i, and goes on alone as long as that is cheap; true if the row has ended.
+  bool run_ahead(int64_t i) {
+    while (!take_iterate(i)) {
+      ++slots_[i].t;
+      if (stopped() || !evaluator_.is_cheap(i, slots_[i])) return false;
+      evaluate({i, i + 1});
+    }
+    return true;
+  }
+
+  // Outputs, losses and gradients of some slots.
+  void evaluate(RowRange range) {
     const int64_t k = task_.network->out_features;
-    parity_ ^= 1;
-    evaluator_.forward(tile_, slots_, live_, output_[parity_], &shared_.stop);
+    for (int64_t i = range.first; i < range.end; ++i)
+      memcpy(row_of(previous_output_, i), row_of(output_, i), sizeof(T) * size_t(k));
+    evaluator_.forward(tile_, slots_, range, output_, &shared_.stop);
     bool wants_gradient = trace_.wanted();
-    for (int64_t i = 0; i < live_; ++i) {
-      T* const output = row_of(output_[parity_], i);
+    for (int64_t i = range.first; i < range.end; ++i) {
+      T* const output = row_of(output_, i);
       if (take_value(slots_[i], loss_at(slots_[i], output, row_of(tile_.residual, i))) && x_best_.data) {
         memcpy(row_of(x_best_, i), row_of(tile_.x, i), sizeof(T) * slots_[i].ball.features);
         memcpy(row_of(best_output_, i), output, sizeof(T) * k);
       }
       wants_gradient |= slots_[i].t < task_.options.steps;
     }
-    if (wants_gradient) evaluator_.backward(tile_, slots_, live_, &shared_.stop);
+    if (wants_gradient) evaluator_.backward(tile_, slots_, range, &shared_.stop);
   }
 
   // What follows the evaluation of an iterate; true if the row has ended.
@@ -173,7 +195,7 @@ class AttackWorker {
   void step_back(int64_t i) {
     slots_[i].now = slots_[i].before;
     memcpy(row_of(tile_.x, i), row_of(previous_, i), sizeof(T) * slots_[i].ball.features);
-    memcpy(row_of(output_[parity_], i), row_of(output_[parity_ ^ 1], i), sizeof(T) * task_.network->out_features);
+    memcpy(row_of(output_, i), row_of(previous_output_, i), sizeof(T) * size_t(task_.network->out_features));
   }
 
   // Always true.
@@ -183,30 +205,30 @@ class AttackWorker {
     return true;
   }
 
-  // Hands the rows in ended_ over to the result.
-  void finish(int64_t count) {
-    if (evaluator_.needs_settling()) {
-      settle(count, tile_.x, output_[parity_], false);
-      if (x_best_.data) settle(count, x_best_, best_output_, true);
+  // Hands the rows that have ended over to the result.
+  void finish() {
+    const RowRange range = {live_, live_ + ended_};
+    ended_ = 0;
+    if (evaluator_.needs_settling() && range.first < range.end) {
+      settle(range, tile_.x, output_, false);
+      if (x_best_.data) settle(range, x_best_, best_output_, true);
       if (stopped()) return;
     }
-    for (int64_t n = 0; n < count; ++n) {
-      const int64_t i = ended_[n];
+    for (int64_t i = range.first; i < range.end; ++i) {
       if (slots_[i].status == Status::success && !slots_[i].now.success) defer_row(task_, slots_[i].row);
       else record(i);
     }
   }
 
-  // Evaluates the points of the ended rows by themselves, so that the result holds what the network says of them.
-  void settle(int64_t count, Rows<T> points, Rows<T> output, bool best) {
-    const int64_t k = task_.network->out_features;
-    evaluator_.evaluate(tile_, ended_, count, points, settled_, &shared_.stop);
-    for (int64_t n = 0; n < count; ++n) {
-      Slot<T>& slot = slots_[ended_[n]];
-      const LossValue<T> value = loss_at(slot, row_of(settled_, n), row_of(tile_.residual, n));
-      memcpy(row_of(output, ended_[n]), row_of(settled_, n), sizeof(T) * k);
-      if (best) settle_best(slot, value);
-      else settle_last(slot, value);
+  // Evaluates the points of rows that have ended by themselves, so that the result holds what the network says of them.
+  void settle(RowRange range, Rows<T> points, Rows<T> output, bool best) {
+    const Tile<T> part = from_row(tile_, range.first);
+    evaluator_.evaluate(part, range.end - range.first, from_row(points, range.first), from_row(output, range.first),
+                        &shared_.stop);
+    for (int64_t i = range.first; i < range.end; ++i) {
+      const LossValue<T> value = loss_at(slots_[i], row_of(output, i), row_of(tile_.residual, i));
+      if (best) settle_best(slots_[i], value);
+      else settle_last(slots_[i], value);
     }
   }
 
@@ -220,7 +242,7 @@ class AttackWorker {
     Outcome<T> outcome{};
     outcome.at_slot(slot);
     outcome.x = row_of(tile_.x, i);
-    outcome.output = row_of(output_[parity_], i);
+    outcome.output = row_of(output_, i);
     if (x_best_.data) {
       const bool is_last = is_better(slot.now, slot.best);
       if (is_last) outcome.best = slot.now;
@@ -231,6 +253,8 @@ class AttackWorker {
     record_outcome(task_, shared_, outcome);
   }
 
+  static constexpr int64_t kSpare = 1;  // a row through which two others are exchanged
+
   const Task<T>& task_;
   Shared& shared_;
   const int64_t capacity_;
@@ -238,13 +262,11 @@ class AttackWorker {
   Evaluator<T> evaluator_;
   Stepper<T> stepper_;
   Trace<T> trace_;
-  Rows<T> output_[2]{};  // logits of this iterate and of the one before, in turn
-  Rows<T> x0_{}, previous_{}, lowest_{}, highest_{}, x_best_{}, best_output_{}, settled_{};
+  Rows<T> output_{}, previous_output_{};  // logits of this iterate and of the one before
+  Rows<T> x0_{}, previous_{}, lowest_{}, highest_{}, x_best_{}, best_output_{};
   T *lower_ = nullptr, *upper_ = nullptr, *scratch_ = nullptr;
   Slot<T>* slots_ = nullptr;
-  int64_t* ended_ = nullptr;
-  int64_t live_ = 0;
-  int parity_ = 0;
+  int64_t live_ = 0, ended_ = 0;  // slots in use, and those behind them whose rows have ended
   bool has_box_ = false;
 };
 

@@ -278,6 +278,8 @@ constexpr OperationTable<T> operation_table() {
           attack_operation<T, HiddenSpaceWorker<T>>(),
           operation<T, Multiply<T>>(),
           uses_hidden_space<T>,
+          uses_jacobian<T>,
+          padded<T>,
           packed_bytes<T>,
           pack_network<T>,
           packed_matrix_bytes<T>,

@@ -29,6 +29,8 @@ struct OperationTable {
   Operation<T> hidden_space_attack;  // see hidden_space.hpp
   Operation<T> multiply;             // rows times network.hidden, without anything else
   bool (*uses_hidden_space)(const Task<T>& task);
+  bool (*uses_jacobian)(const Network<T>& network, const AttackOptions& options);
+  int64_t (*padded)(int64_t n);  // numbers that a row of n takes where rows are padded
   // Bytes of the packed weights; packs them into memory aligned to 64 bytes and points the network at them.
   size_t (*packed_bytes)(const Network<T>& network);
   void (*pack)(const Weights<T>& weights, void* memory, Network<T>& network);

@@ -49,22 +49,27 @@ class Evaluator {
   // Whether outputs are only followed, so that end points have to be evaluated by themselves.
   bool needs_settling() const { return sparse_; }
 
-  // Outputs of some rows of `points`, one after another.  Overwrites what the tile holds between iterates.
-  void evaluate(const Tile<T>& tile, const int64_t* rows, int64_t count, Rows<T> points, Rows<T> output,
-                const int* stop) {
-    sparse_forward_.evaluate(tile, rows, count, points, stop);
-    activate(network_, tile, count, output, stop);
+  // Outputs of some points.  Overwrites tile.hidden and tile.slope.
+  void evaluate(Tile<T> tile, int64_t count, Rows<T> points, Rows<T> output, const int* stop) {
+    tile.x = points;
+    forward_tile(network_, tile, count, output, stop);
   }
 
-  void forward(const Tile<T>& tile, const Slot<T>* slots, int64_t live, Rows<T> output, const int* stop) {
-    if (sparse_) sparse_forward_.forward(tile, slots, live, stop);
-    else hidden_products(network_, tile, live, stop);
-    activate(network_, tile, live, output, stop);
+  // Whether the next evaluation of a row needs no product that several rows would share.
+  bool is_cheap(int64_t i, const Slot<T>& slot) const {
+    return sparse_ && jacobian_ && sparse_forward_.is_cheap(i, slot.t) && jacobians_.is_cheap(i);
   }
 
-  void backward(const Tile<T>& tile, const Slot<T>* slots, int64_t live, const int* stop) {
-    if (jacobian_) jacobians_.backward(tile, slots, live, stop);
-    else backward_tile(network_, tile, live, stop);
+  void forward(const Tile<T>& tile, const Slot<T>* slots, RowRange range, Rows<T> output, const int* stop) {
+    const Tile<T> part = from_row(tile, range.first);
+    if (sparse_) sparse_forward_.forward(tile, slots, range, stop);
+    else hidden_products(network_, part, range.end - range.first, stop);
+    activate(network_, part, range.end - range.first, from_row(output, range.first), stop);
+  }
+
+  void backward(const Tile<T>& tile, const Slot<T>* slots, RowRange range, const int* stop) {
+    if (jacobian_) jacobians_.backward(tile, slots, range, stop);
+    else backward_tile(network_, from_row(tile, range.first), range.end - range.first, stop);
   }
 
  private:

@@ -2,9 +2,11 @@
 //
 //   J = A diag(σ') W   (k x d),   g = Jᵀ r
 //
-// A unit that changes sides changes J by a rank-one term.  Where few do, following J costs a fraction of the product
-// with Wᵀ; where many do, or few steps are left to pay for building J, the product is taken.  Both are decided per row,
-// from what moved in it.
+// With every unit on one side of zero J is σ' · A W, the same for all rows, and a unit on the other side changes it by
+// a rank-one term.  So a row's J begins as that of all units on the side where most are, with a term for each of the
+// others, and afterwards takes a term for each unit that changes sides.  Where so many do that the product with Wᵀ is
+// cheaper, that is taken, and J is built again when they have become few.  All of it is decided per row, from what
+// moved in it.
 #pragma once
 
 #include "slot.hpp"
@@ -18,11 +20,11 @@ inline int64_t width_of(const Panels<T>& matrix, int64_t first) {
   return left < panel_width<T>() ? padded<T>(left) : panel_width<T>();
 }
 
-// Element (row, column) of a packed matrix.
+// What lies at (row, column) of a packed matrix; the rest of the row's part in that panel follows.
 template <class T>
-inline T element(const Panels<T>& matrix, int64_t row, int64_t column) {
+inline const T* element_of(const Panels<T>& matrix, int64_t row, int64_t column) {
   const int64_t first = column / panel_width<T>() * panel_width<T>();
-  return matrix.data[first * matrix.depth + row * width_of(matrix, first) + (column - first)];
+  return matrix.data + first * matrix.depth + row * width_of(matrix, first) + (column - first);
 }
 
 template <class T>
@@ -37,14 +39,14 @@ class Jacobian {
     const int64_t d = network_.in_features, m = network_.hidden_features, k = network_.out_features;
     jacobian_ = arena.take_rows<T>(capacity * k, d);
     slope_ = arena.take_rows<T>(capacity, m);
-    block_ = k < kBlockRows ? kBlockRows / k : 1;
-    weighted_ = arena.take_rows<T>(block_ * k, m);
+    unit_ = arena.take_rows<int32_t>(kTogether, m);
+    factor_ = arena.take_rows<T>(kTogether, m * k);
     hidden_ = arena.take_rows<T>(capacity, m);
     gradient_ = arena.take_rows<T>(capacity, d);
     slot_of_ = arena.take<int64_t>(capacity);
+    begun_ = arena.take<int64_t>(capacity);
     terms_ = arena.take<int64_t>(capacity);
-    unit_ = arena.take<int32_t>(m);
-    factor_ = arena.take<T>(m * k);
+    calm_ = arena.take<bool>(capacity);
   }
 
   void move(int64_t from, int64_t to) {
@@ -52,43 +54,83 @@ class Jacobian {
     for (int64_t c = 0; c < k; ++c) copy_between_rows(jacobian_, from * k + c, to * k + c);
     copy_between_rows(slope_, from, to);
     terms_[to] = terms_[from];
+    calm_[to] = calm_[from];
   }
 
-  // Fills tile.gradient from tile.slope and tile.residual.
-  void backward(const Tile<T>& tile, const Slot<T>* slots, int64_t live, const int* stop) {
-    int64_t dense = 0;
-    for (int64_t i = 0; i < live; ++i) {
+  // Whether the next gradient of a row most likely needs no dense product.
+  bool is_cheap(int64_t i) const { return terms_[i] != kNone && calm_[i]; }
+
+  // Fills tile.gradient of some rows from tile.slope and tile.residual.
+  void backward(const Tile<T>& tile, const Slot<T>* slots, RowRange range, const int* stop) {
+    int64_t dense = 0, begun = 0;
+    for (int64_t i = range.first; i < range.end; ++i) {
       T* const slope = row_of(tile.slope, i);
-      const int64_t count = slots[i].t > 0 ? find_changed(slope, row_of(slope_, i)) : 0;
-      memcpy(row_of(slope_, i), slope, sizeof(T) * padded<T>(network_.hidden_features));
-      if (slots[i].t == 0) terms_[i] = kNone;
+      const bool first = slots[i].t == 0;
+      if (first) terms_[i] = kNone;
+      const Changes changes = first ? no_changes(0) : find_changed(slope, row_of(slope_, i));
+      const int64_t count = changes.count;
+      calm_[i] = 6 * count * network_.out_features < network_.hidden_features;
+      memcpy(row_of(slope_, i), slope, sizeof(T) * size_t(padded<T>(network_.hidden_features)));
       if (terms_[i] != kNone && pays_to_follow(i, count)) {
         terms_[i] += count;
-        follow(i, count, row_of(tile.residual, i), row_of(tile.gradient, i));
+        follow(i, changes, row_of(tile.residual, i), row_of(tile.gradient, i));
+      } else if (pays_to_build(count, steps_ - slots[i].t)) {
+        terms_[i] = 0;
+        begun_[begun++] = i;
       } else {
-        terms_[i] = slots[i].t > 0 && pays_to_build(count, steps_ - slots[i].t) ? kWanted : kNone;
+        terms_[i] = kNone;
         slot_of_[dense++] = i;
       }
     }
-    for (int64_t n = 0; n < dense; n = build(n, dense, stop)) {
-    }
-    if (dense > 0) multiply(tile, live, dense, stop);
+    for (int64_t n = 0; n < begun; n += kTogether) build(begun_ + n, begun - n < kTogether ? begun - n : kTogether);
+    for (int64_t n = 0; n < begun; ++n)
+      follow(begun_[n], no_changes(0), row_of(tile.residual, begun_[n]), row_of(tile.gradient, begun_[n]));
+    if (dense > 0) multiply(tile, range, dense, stop);
   }
 
  private:
-  // Lists the units whose slope changed, each with its k factors Δσ' · A.
-  int64_t find_changed(const T* now, const T* before) {
+  // Units that changed, each with its k factors Δσ' · A, and how many they are.
+  struct Changes {
+    int32_t* unit;
+    T* factor;
+    int64_t count;
+  };
+
+  Changes no_changes(int64_t n) { return {row_of(unit_, n), row_of(factor_, n), 0}; }
+
+  void add(Changes& changes, int64_t unit, T by) const {
     const int64_t k = network_.out_features;
-    int64_t count = 0;
+    T* const factor = changes.factor + changes.count * k;
+    for (int64_t c = 0; c < k; ++c) factor[c] = by * *element_of(network_.output, unit, c);
+    changes.unit[changes.count++] = int32_t(unit);
+  }
+
+  // From the slopes before.  Their rows of W are fetched, since follow() goes through them a strip at a time.
+  Changes find_changed(const T* now, const T* before) {
+    Changes changes = no_changes(0);
     for (int64_t first = 0; first < network_.hidden_features; first += lanes<T>()) {
       if (!any(load(now + first) != load(before + first))) continue;
-      for (int64_t j = first; j < first + lanes<T>() && j < network_.hidden_features; ++j) {
-        if (now[j] == before[j]) continue;
-        for (int64_t c = 0; c < k; ++c) factor_[count * k + c] = (now[j] - before[j]) * element(network_.output, j, c);
-        unit_[count++] = int32_t(j);
-      }
+      for (int64_t j = first; j < first + lanes<T>() && j < network_.hidden_features; ++j)
+        if (now[j] != before[j]) {
+          add(changes, j, now[j] - before[j]);
+          fetch_row(j);
+        }
     }
-    return count;
+    return changes;
+  }
+
+  void fetch_row(int64_t unit) const {
+    const int64_t bytes = padded<T>(network_.in_features) * int64_t(sizeof(T));
+    const char* const row = reinterpret_cast<const char*>(network_.hidden_rows) + unit * bytes;
+    for (int64_t at = 0; at < bytes; at += kCacheLine) __builtin_prefetch(row + at, 0, kSecondCache);
+  }
+
+  // From the slope on one side of zero.
+  Changes find_others(int64_t n, const T* slope, T side) {
+    Changes changes = no_changes(n);
+    for (int64_t j = 0; j < network_.hidden_features; ++j)
+      if (slope[j] != side) add(changes, j, slope[j] - side);
+    return changes;
   }
 
   // In units of one k-th of a dense product: a term is read and added at a third of its speed.
@@ -98,102 +140,170 @@ class Jacobian {
            3 * count * network_.out_features < network_.hidden_features;
   }
 
+  // As many units change in the steps to come as in this one, none if it is the first; half of them make up J.
   bool pays_to_build(int64_t count, int64_t steps_left) const {
     const int64_t m = network_.hidden_features, k = network_.out_features;
-    return 2 * steps_left * (m - 2 * k - 3 * count * k) > 3 * k * m;  // few rows at once run at 2/3 of the speed
+    return steps_left * (m - 2 * k - 3 * count * k) > k * m;
   }
 
-  // Builds the wanted Jacobians, J = (σ' ⊙ A) W, among the dense rows from n on, as many as lie side by side and fit a
-  // block; where to go on.
-  int64_t build(int64_t n, int64_t dense, const int* stop) {
-    const int64_t k = network_.out_features, first = slot_of_[n];
-    int64_t slots = 0;
-    while (n + slots < dense && slots < block_ && slot_of_[n + slots] == first + slots &&
-           terms_[first + slots] == kWanted) {
-      for (int64_t c = 0; c < k; ++c) weigh(row_of(slope_, first + slots), c, row_of(weighted_, slots * k + c));
-      terms_[first + slots++] = 0;
+  // The side of zero on which most units are, by its slope.
+  T usual_side(const T* slope) const {
+    const int64_t m = network_.hidden_features;
+    int64_t above = 0;
+    for (int64_t j = 0; j < m; ++j) above += slope[j] == T(1);
+    if (2 * above >= m) return T(1);
+    return network_.activation == Activation::leaky_relu ? T(network_.parameter) : T(0);
+  }
+
+  // The Jacobians of some slots.  A panel of W stays in the cache for all, which fetch a share each of the next one.
+  void build(const int64_t* slots, int64_t count) {
+    Changes changes[kTogether];
+    T side[kTogether];
+    for (int64_t n = 0; n < count; ++n) {
+      side[n] = usual_side(row_of(slope_, slots[n]));
+      changes[n] = find_others(n, row_of(slope_, slots[n]), side[n]);
     }
-    if (slots == 0) return n + 1;
-    product<T>(read_only(weighted_), slots * k, network_.hidden_backward, nullptr,
-               {row_of(jacobian_, first * k), jacobian_.stride}, stop);
-    return n + slots;
+    const Panels<T>& matrix = network_.hidden_backward;
+    for (int64_t first = 0; first < matrix.columns; first += panel_width<T>()) {
+      const T* const panel = matrix.data + first * matrix.depth;
+      const int64_t width = width_of(matrix, first);
+      const int64_t lines = matrix.depth * width * int64_t(sizeof(T)) / kCacheLine;
+      const char* next = reinterpret_cast<const char*>(panel + matrix.depth * width);
+      for (int64_t n = 0; n < count; ++n) {
+        for (int64_t line = n * lines / count; line < (n + 1) * lines / count; ++line)
+          __builtin_prefetch(next + line * kCacheLine, 0, kSecondCache);
+        for_output_groups([&](int64_t c, auto rows) {
+          constexpr int kRows = decltype(rows)::value;
+          switch (width / lanes<T>()) {
+            case 1: return build_strip<kRows, 1>(slots[n], changes[n], side[n], panel, c, first);
+            case 2: return build_strip<kRows, 2>(slots[n], changes[n], side[n], panel, c, first);
+            default: return build_strip<kRows, kPanelVectors>(slots[n], changes[n], side[n], panel, c, first);
+          }
+        });
+      }
+    }
+  }
+
+  template <int ROWS, int VECTORS>
+  [[gnu::noinline]] void build_strip(int64_t i, const Changes& changes, T side, const T* panel, int64_t c,
+                                     int64_t first) {
+    using V = Vec<T>;
+    const int64_t k = network_.out_features, stride = padded<T>(network_.in_features);
+    const T* const reference = network_.reference_jacobian + c * stride + first;
+    V sums[ROWS][VECTORS];
+    for (int o = 0; o < ROWS; ++o)
+      for (int v = 0; v < VECTORS; ++v) sums[o][v] = broadcast<V>(side) * load(reference + o * stride + v * lanes<T>());
+    add_terms<ROWS, VECTORS>(changes, panel, VECTORS * lanes<T>(), c, sums);
+    T* const out = row_of(jacobian_, i * k + c) + first;
+    for (int o = 0; o < ROWS; ++o)
+      for (int v = 0; v < VECTORS; ++v) store(out + o * jacobian_.stride + v * lanes<T>(), sums[o][v]);
+  }
+
+  // sums += Σ factor ⊗ (row of W), whose strip of coordinates lies at weights + unit · stride.
+  template <int ROWS, int VECTORS>
+  [[gnu::always_inline]] inline void add_terms(const Changes& changes, const T* weights, int64_t stride, int64_t c,
+                                               Vec<T> (&sums)[ROWS][VECTORS]) const {
+    using V = Vec<T>;
+    const int64_t k = network_.out_features;
+    for (int64_t n = 0; n < changes.count; ++n) {
+      const T* const row = weights + changes.unit[n] * stride;
+      const T* const factor = changes.factor + n * k + c;
+      V some[VECTORS];
+      for (int v = 0; v < VECTORS; ++v) some[v] = load(row + v * lanes<T>());
+      for (int o = 0; o < ROWS; ++o) {
+        const V value = broadcast<V>(factor[o]);
+        for (int v = 0; v < VECTORS; ++v) sums[o][v] = fma(value, some[v], sums[o][v]);
+      }
+    }
   }
 
   // The gradients of the dense rows, by the product with Wᵀ.
-  void multiply(const Tile<T>& tile, int64_t live, int64_t dense, const int* stop) {
+  void multiply(const Tile<T>& tile, RowRange range, int64_t dense, const int* stop) {
     const size_t m = size_t(padded<T>(network_.hidden_features)), d = size_t(padded<T>(network_.in_features));
-    residual_to_hidden(network_, tile, live, stop);
+    residual_to_hidden(network_, from_row(tile, range.first), range.end - range.first, stop);
     for (int64_t n = 0; n < dense; ++n) memcpy(row_of(hidden_, n), row_of(tile.hidden, slot_of_[n]), sizeof(T) * m);
     product<T>(read_only(hidden_), dense, network_.hidden_backward, nullptr, gradient_, stop);
     for (int64_t n = 0; n < dense; ++n) memcpy(row_of(tile.gradient, slot_of_[n]), row_of(gradient_, n), sizeof(T) * d);
   }
 
-  // σ' ⊙ (row c of A)
-  void weigh(const T* slope, int64_t c, T* out) const {
-    const Panels<T>& matrix = network_.output_backward;
-    for (int64_t first = 0; first < matrix.columns; first += panel_width<T>()) {
-      const int64_t width = width_of(matrix, first);
-      const T* const row = matrix.data + first * matrix.depth + c * width;
-      for (int64_t j = 0; j < width; j += lanes<T>()) store(out + first + j, load(slope + first + j) * load(row + j));
-    }
-  }
-
-  // J += Σ factor ⊗ (row of W) over the units that changed, and g = Jᵀ r: a strip of coordinates at a time, in
-  // registers.
-  void follow(int64_t i, int64_t count, const T* residual, T* gradient) {
-    const int64_t k = network_.out_features, n = padded<T>(network_.in_features), strip = 2 * lanes<T>();
-    for (int64_t first = 0; first < n; first += strip) {
-      const bool whole = first + strip <= n;
-      Vec<T> sums[2] = {};
-      for (int64_t c = 0; c < k; c += kRows) {
-        const auto part = whole ? k - c < kRows ? &Jacobian::follow_strip<1, 2> : &Jacobian::follow_strip<kRows, 2>
-                          : k - c < kRows ? &Jacobian::follow_strip<1, 1>
-                                          : &Jacobian::follow_strip<kRows, 1>;
-        const int64_t rows = k - c < kRows ? 1 : kRows, end = k - c < kRows ? k : c + kRows;
-        for (int64_t row = c; row < end; row += rows) (this->*part)(i, row, first, count, residual, sums);
+  // J += Σ factor ⊗ (row of W) over the units that changed, and g = Jᵀ r.
+  void follow(int64_t i, const Changes& changes, const T* residual, T* gradient) {
+    const int64_t n = padded<T>(network_.in_features), whole = n / (2 * lanes<T>()) * (2 * lanes<T>());
+    for_output_groups([&](int64_t c, auto rows) {
+      constexpr int kRows = decltype(rows)::value;
+      if (changes.count > 0) {
+        follow_strips<kRows, 2, true>(i, c, {0, whole}, changes, residual, gradient);
+        follow_strips<kRows, 1, true>(i, c, {whole, n}, changes, residual, gradient);
+      } else {
+        follow_strips<kRows, 2, false>(i, c, {0, whole}, changes, residual, gradient);
+        follow_strips<kRows, 1, false>(i, c, {whole, n}, changes, residual, gradient);
       }
-      store(gradient + first, sums[0]);
-      if (whole) store(gradient + first + lanes<T>(), sums[1]);
-    }
+    });
   }
 
-  template <int ROWS, int VECTORS>
-  void follow_strip(int64_t i, int64_t c, int64_t first, int64_t count, const T* residual, Vec<T>* gradient) {
+  // The same for ROWS outputs, a strip of VECTORS vectors of coordinates at a time, in registers.
+  template <int ROWS, int VECTORS, bool CHANGED>
+  [[gnu::noinline]] void follow_strips(int64_t i, int64_t c, RowRange columns, const Changes& changes,
+                                       const T* residual, T* gradient) {
     using V = Vec<T>;
-    T* const at = row_of(jacobian_, i * network_.out_features + c) + first;
-    V sums[ROWS][VECTORS];
-    for (int row = 0; row < ROWS; ++row)
-      for (int v = 0; v < VECTORS; ++v) sums[row][v] = load(at + row * jacobian_.stride + v * lanes<T>());
-    for (int64_t n = 0; n < count; ++n) {
-      const T* const weights = network_.hidden_rows + unit_[n] * padded<T>(network_.in_features) + first;
-      const T* const factor = factor_ + n * network_.out_features + c;
-      for (int row = 0; row < ROWS; ++row)
-        for (int v = 0; v < VECTORS; ++v)
-          sums[row][v] = fma(broadcast<V>(factor[row]), load(weights + v * lanes<T>()), sums[row][v]);
-    }
-    for (int row = 0; row < ROWS; ++row)
-      for (int v = 0; v < VECTORS; ++v) {
-        if (count > 0) store(at + row * jacobian_.stride + v * lanes<T>(), sums[row][v]);
-        gradient[v] = fma(broadcast<V>(residual[c + row]), sums[row][v], gradient[v]);
+    const int64_t stride = jacobian_.stride, k = network_.out_features;
+    for (int64_t first = columns.first; first < columns.end; first += VECTORS * lanes<T>()) {
+      T* const at = row_of(jacobian_, i * k + c) + first;
+      V sums[ROWS][VECTORS];
+      for (int o = 0; o < ROWS; ++o)
+        for (int v = 0; v < VECTORS; ++v) sums[o][v] = load(at + o * stride + v * lanes<T>());
+      if constexpr (CHANGED) {
+        add_terms<ROWS, VECTORS>(changes, network_.hidden_rows + first, padded<T>(network_.in_features), c, sums);
+        for (int o = 0; o < ROWS; ++o)
+          for (int v = 0; v < VECTORS; ++v) store(at + o * stride + v * lanes<T>(), sums[o][v]);
       }
+      V out[VECTORS];
+      for (int v = 0; v < VECTORS; ++v) out[v] = c > 0 ? load(gradient + first + v * lanes<T>()) : V{};
+      for (int o = 0; o < ROWS; ++o)
+        for (int v = 0; v < VECTORS; ++v) out[v] = fma(broadcast<V>(residual[c + o]), sums[o][v], out[v]);
+      for (int v = 0; v < VECTORS; ++v) store(gradient + first + v * lanes<T>(), out[v]);
+    }
   }
 
-  // What terms_ says of a row without a Jacobian, and of one whose Jacobian is to be built.
-  static constexpr int64_t kNone = -1, kWanted = -2;
-  static constexpr int64_t kBlockRows = 8 * kTileRows;  // of a product that builds
-  static constexpr int kRows = 4;                       // of a Jacobian, at once
+  template <int ROWS>
+  struct Count {
+    static constexpr int value = ROWS;
+  };
+
+  // Calls body(c, Count<rows>) for groups of outputs: as even as can be, none across two panels.
+  template <class Body>
+  void for_output_groups(Body body) const {
+    constexpr int64_t kMost = 5;
+    for (int64_t first = 0; first < network_.out_features; first += panel_width<T>()) {
+      const int64_t left = network_.out_features - first, n = left < panel_width<T>() ? left : panel_width<T>();
+      const int64_t groups = (n + kMost - 1) / kMost;
+      for (int64_t group = 0, c = 0; group < groups; ++group) {
+        const int64_t rows = (n - c + groups - group - 1) / (groups - group);
+        switch (rows) {
+          case 1: body(first + c, Count<1>{}); break;
+          case 2: body(first + c, Count<2>{}); break;
+          case 3: body(first + c, Count<3>{}); break;
+          case 4: body(first + c, Count<4>{}); break;
+          default: body(first + c, Count<5>{});
+        }
+        c += rows;
+      }
+    }
+  }
+
+  static constexpr int64_t kTogether = 6;  // Jacobians built at once
+  static constexpr int64_t kNone = -1;     // what terms_ says of a row without a Jacobian
 
   const Network<T>& network_;
   const int64_t steps_;
   Rows<T> jacobian_{};             // k rows a slot
-  Rows<T> slope_{};                // σ' that the Jacobian holds
-  Rows<T> weighted_{};             // σ' ⊙ A
-  int64_t block_ = 1;              // slots whose Jacobians are built at once
+  Rows<T> slope_{};                // σ' of the iterate before
   Rows<T> hidden_{}, gradient_{};  // of the rows slot_of_ that take the product
-  int64_t* slot_of_ = nullptr;
-  int64_t* terms_ = nullptr;  // rank-one terms in the Jacobian
-  int32_t* unit_ = nullptr;
-  T* factor_ = nullptr;
+  Rows<int32_t> unit_{};           // of changes
+  Rows<T> factor_{};
+  int64_t *slot_of_ = nullptr, *begun_ = nullptr;
+  int64_t* terms_ = nullptr;  // rank-one terms in the Jacobian since it was built
+  bool* calm_ = nullptr;      // few units changed in the last step
 };
 
 }  // namespace pyfirstorder::PYFIRSTORDER_TARGET

@@ -1,45 +1,28 @@
 // Hidden products of a sign attack from what changed in its motion.
 //
-// A coordinate moves by +η, -η or, at the edge of the ball, not at all, and mostly as in the step before.  With the
-// motion v = x⁽ᵗ⁾ - x⁽ᵗ⁻¹⁾ and its image W v known,
+// A coordinate moves by +η, -η or, at the edge of the ball, not at all, and mostly as in the step before.  With a
+// motion v ≈ x⁽ᵗ⁺¹⁾ - x⁽ᵗ⁾ and its image W v known,
 //
 //   h⁽ᵗ⁺¹⁾ = h⁽ᵗ⁾ + W v,   W v ← W v + W (v' - v)   with v' - v zero but for a few coordinates.
 //
-// Steps of one length are rounded alike as long as x stays between two powers of two, so v' - v is compared with zero
-// exactly.  h and W v are kept in double, so that nothing builds up but the rounding of the single products.  Where
-// many coordinates changed, W v is a dense product.  All of it is decided per row.
+// Steps of one length are rounded differently as x grows.  So what rounding makes of the motion is not taken into v but
+// into the drift, x less the point that h belongs to, until that exceeds a few units in the last place of x: then v
+// becomes the true motion, and the drift stays where it is.  h and W v are kept in double, so that nothing builds up
+// but the rounding of the single products.  All of it is decided per row.
 #pragma once
 
 #include "row_sums.hpp"
 #include "slot.hpp"
+#include "sparse_product.hpp"
 
 namespace pyfirstorder::PYFIRSTORDER_TARGET {
-
-// total += Σ_n value[n] · row index[n] of COUNT panels of VECTORS vectors.
-template <class T, int COUNT, int VECTORS>
-[[gnu::noinline]] void sparse_kernel(const T* panel, int64_t panel_depth, const int32_t* index, const T* value,
-                                     int64_t count, double* total) {
-  using V = Vec<T>;
-  constexpr int64_t kWidth = VECTORS * lanes<T>();
-  V sums[COUNT * VECTORS] = {};
-  for (int64_t n = 0; n < count; ++n) {
-    const V factor = broadcast<V>(value[n]);
-    const T* const row = panel + index[n] * kWidth;
-    for (int p = 0; p < COUNT; ++p)
-      for (int v = 0; v < VECTORS; ++v)
-        sums[p * VECTORS + v] =
-            fma(factor, load(row + p * panel_depth * kWidth + v * lanes<T>()), sums[p * VECTORS + v]);
-  }
-  T spread[COUNT * VECTORS * lanes<T>()];
-  for (int j = 0; j < COUNT * VECTORS; ++j) store(spread + j * lanes<T>(), sums[j]);
-  for (int64_t j = 0; j < COUNT * kWidth; j += kWideLanes) store(total + j, load(total + j) + load_wide(spread + j));
-}
 
 template <class T>
 class SparseForward {
  public:
   static int64_t numbers_per_row(const Network<T>& network) {
-    return 5 * network.in_features + (2 * network.hidden_features * int64_t(sizeof(double))) / int64_t(sizeof(T));
+    return 6 * network.in_features + network.hidden_features +
+           2 * network.hidden_features * int64_t(sizeof(double) / sizeof(T));
   }
 
   SparseForward(const Task<T>& task, Arena& arena, int64_t capacity) : network_(*task.network) {
@@ -48,146 +31,164 @@ class SparseForward {
     hidden_ = arena.take_rows<double>(capacity, padded<T>(m));
     rate_ = arena.take_rows<double>(capacity, padded<T>(m));
     motion_ = arena.take_rows<T>(capacity, d);
-    value_ = arena.take_rows<T>(capacity, d);
+    drift_ = arena.take_rows<T>(capacity, d);
+    value_ = arena.take_rows<T>(capacity, padded<T>(d));
     index_ = arena.take_rows<int32_t>(capacity, padded<T>(d));
     gathered_ = arena.take_rows<T>(capacity, d);
     product_ = arena.take_rows<T>(capacity, m);
     slot_of_ = arena.take<int64_t>(capacity);
-    changed_ = arena.take<int64_t>(capacity);
+    listed_ = arena.take<int64_t>(capacity);
+    wanted_ = arena.take<Wanted>(capacity);
   }
 
   void move(int64_t from, int64_t to) {
     copy_between_rows(hidden_, from, to);
     copy_between_rows(rate_, from, to);
     copy_between_rows(motion_, from, to);
+    copy_between_rows(drift_, from, to);
     copy_between_rows(value_, from, to);
     copy_between_rows(index_, from, to);
-    changed_[to] = changed_[from];
+    listed_[to] = listed_[from];
   }
 
-  // Notes how a row moves from x to `moved`.
+  // Notes how a row moves from x to `moved`, and lists the changes of its motion.
   void step(int64_t i, const T* x, const T* moved, int64_t n) {
     using V = Vec<T>;
-    T *const motion = row_of(motion_, i), *const value = row_of(value_, i);
+    constexpr T kLargestDrift = sizeof(T) == 4 ? T(0x1p-22) : T(0x1p-51);  // as a share of |x|
+    T *const motion = row_of(motion_, i), *const drift = row_of(drift_, i), *const value = row_of(value_, i);
     int32_t* const index = row_of(index_, i);
     int64_t count = 0;
     for (int64_t j = 0; j < n; j += lanes<T>()) {
-      const V from = load(x + j), to = load(moved + j), before = load(motion + j);
-      const V change = (to - from) - before;
-      const auto differs = change != V{};
-      if (!any(differs)) continue;
-      store(motion + j, to - from);
+      const V to = load(moved + j), now = to - load(x + j), before = load(motion + j), last = load(drift + j);
+      const V change = now - before;
+      const auto keeps = abs(last + change) <= broadcast<V>(kLargestDrift) * abs(to);
+      store(drift + j, select(keeps, last + change, last));
+      if (!any(~keeps)) continue;
+      store(motion + j, select(keeps, before, now));
       for (int lane = 0; lane < lanes<T>(); ++lane) {
         index[count] = int32_t(j + lane);
         value[count] = change[lane];
-        count -= differs[lane];  // true is -1
+        count += 1 + keeps[lane];  // true is -1
       }
     }
-    changed_[i] = count;
+    listed_[i] = count;
   }
 
-  // Fills tile.hidden with the pre-activations of some rows of `points`, one after another.
-  void evaluate(const Tile<T>& tile, const int64_t* rows, int64_t count, Rows<T> points, const int* stop) {
-    int64_t gathered = 0;
-    for (int64_t n = 0; n < count; ++n) gather(row_of(points, rows[n]), rows[n], gathered);
-    product<T>(read_only(gathered_), count, network_.hidden, network_.hidden_bias, tile.hidden, stop);
+  // Whether the next forward pass of a row, which has noted its step, needs no dense product.
+  bool is_cheap(int64_t i, int64_t t) const {
+    return t % kRenewal != 0 && (listed_[i] == 0 || is_sparse(2 * listed_[i], network_.in_features));
   }
 
-  // Fills tile.hidden with the pre-activations of all rows.
-  void forward(const Tile<T>& tile, const Slot<T>* slots, int64_t live, const int* stop) {
-    renew(tile, slots, live, stop);
-    follow_many(slots, live, stop);
-    follow_few(slots, live);
-    for (int64_t i = 0; i < live; ++i) {
-      double *const hidden = row_of(hidden_, i), *const rate = row_of(rate_, i);
-      T* const out = row_of(tile.hidden, i);
-      const bool moves = !is_due(slots[i].t);
-      for (int64_t j = 0; j < padded<T>(network_.hidden_features); j += kWideLanes) {
-        if (moves) store(hidden + j, load(hidden + j) + load(rate + j));
-        store_narrow(out + j, load(hidden + j));
-      }
+  // Fills tile.hidden of some rows with their pre-activations.
+  void forward(const Tile<T>& tile, const Slot<T>* slots, RowRange range, const int* stop) {
+    for (int64_t i = range.first; i < range.end; ++i) {
+      if (slots[i].t == 0) rest(i);
+      wanted_[i] = slots[i].t == 0 ? begin(i, row_of(tile.x, i)) : follow(i);
     }
+    multiply(tile, range, stop);
+    for (int64_t i = range.first; i < range.end; ++i) take_product(i, row_of(tile.hidden, i));
+    for (int64_t i = range.first; i < range.end; ++i) {
+      const bool is_due = slots[i].t > 0 && slots[i].t % kRenewal == 0;
+      wanted_[i] = is_due ? begin(i, row_of(tile.x, i)) : Wanted::nothing;
+    }
+    multiply(tile, range, stop);
+    for (int64_t i = range.first; i < range.end; ++i)
+      if (wanted_[i] != Wanted::nothing) take_product(i, row_of(tile.hidden, i));
   }
 
  private:
   static constexpr int64_t kRenewal = 64;  // steps after which h is computed from x again: long attacks add no rounding
-  static constexpr int64_t kDenseFrom = 6;  // a dense product, if more than 1/6 of the coordinates changed
 
-  static bool is_due(int64_t t) { return t % kRenewal == 0; }
-  bool is_many(int64_t i) const { return changed_[i] * kDenseFrom > network_.in_features; }
+  // The product that a row needs: with its point or its motion, dense or as a list, or with a list of changes.
+  enum class Wanted : int8_t { point, listed_point, motion, listed_motion, changes, nothing };
 
-  // Rows that begin, or are due: h from x.
-  void renew(const Tile<T>& tile, const Slot<T>* slots, int64_t live, const int* stop) {
+  // No motion yet.
+  void rest(int64_t i) {
+    memset(row_of(rate_, i), 0, sizeof(double) * size_t(rate_.stride));
+    memset(row_of(motion_, i), 0, sizeof(T) * size_t(motion_.stride));
+  }
+
+  // h from x.
+  Wanted begin(int64_t i, const T* x) {
+    memset(row_of(drift_, i), 0, sizeof(T) * size_t(drift_.stride));
+    return list(i, x) ? Wanted::listed_point : Wanted::point;
+  }
+
+  // h from the motion.
+  Wanted follow(int64_t i) {
+    if (listed_[i] == 0) return Wanted::nothing;
+    if (is_sparse(2 * listed_[i], network_.in_features)) return Wanted::changes;
+    return list(i, row_of(motion_, i)) ? Wanted::listed_motion : Wanted::motion;
+  }
+
+  bool list(int64_t i, const T* row) {
+    listed_[i] = list_nonzeros(row, network_.in_features, row_of(index_, i), row_of(value_, i));
+    return is_sparse(listed_[i], network_.in_features);
+  }
+
+  // tile.hidden of all rows that want a product.
+  void multiply(const Tile<T>& tile, RowRange range, const int* stop) {
+    multiply_dense(tile, range, Wanted::point, network_.hidden_bias, stop);
+    multiply_dense(tile, range, Wanted::motion, nullptr, stop);
+    multiply_lists(tile, range);
+  }
+
+  void multiply_dense(const Tile<T>& tile, RowRange range, Wanted which, const T* start, const int* stop) {
     int64_t count = 0;
-    for (int64_t i = 0; i < live; ++i)
-      if (is_due(slots[i].t)) gather(row_of(tile.x, i), i, count);
-    multiply(count, network_.hidden_bias, stop);
-    for (int64_t n = 0; n < count; ++n) {
-      widen(n, row_of(hidden_, slot_of_[n]));
-      if (slots[slot_of_[n]].t > 0) continue;
-      memset(row_of(rate_, slot_of_[n]), 0, sizeof(double) * rate_.stride);
-      memset(row_of(motion_, slot_of_[n]), 0, sizeof(T) * motion_.stride);
-      changed_[slot_of_[n]] = 0;
+    for (int64_t i = range.first; i < range.end; ++i) {
+      if (wanted_[i] != which) continue;
+      gather(row_of(which == Wanted::point ? tile.x : motion_, i), count);
+      slot_of_[count++] = i;
     }
+    if (count == 0) return;
+    product<T>(read_only(gathered_), count, network_.hidden, start, product_, stop);
+    const size_t bytes = sizeof(T) * size_t(padded<T>(network_.hidden_features));
+    for (int64_t n = 0; n < count; ++n) memcpy(row_of(tile.hidden, slot_of_[n]), row_of(product_, n), bytes);
   }
 
-  // Rows of which much changed its motion: W v from v.
-  void follow_many(const Slot<T>* slots, int64_t live, const int* stop) {
-    int64_t count = 0;
-    for (int64_t i = 0; i < live; ++i)
-      if (slots[i].t > 0 && is_many(i)) gather(row_of(motion_, i), i, count);
-    multiply(count, nullptr, stop);
-    for (int64_t n = 0; n < count; ++n) widen(n, row_of(rate_, slot_of_[n]));
-  }
-
-  // The others: W v from the changes.  A few panels stay in the cache for all rows.
-  void follow_few(const Slot<T>* slots, int64_t live) {
-    constexpr int kAtOnce = 4;
-    const Panels<T>& matrix = network_.hidden;
-    const T* panel = matrix.data;
-    for (int64_t first = 0; first < matrix.columns;) {
-      const int64_t left = matrix.columns - first, whole = kAtOnce * panel_width<T>();
-      const int64_t width = left >= whole ? whole : left < panel_width<T>() ? padded<T>(left) : panel_width<T>();
-      for (int64_t i = 0; i < live; ++i) {
-        if (slots[i].t == 0 || changed_[i] == 0 || is_many(i)) continue;
-        kernel_of(width)(panel, matrix.depth, row_of(index_, i), row_of(value_, i), changed_[i],
-                         row_of(rate_, i) + first);
+  void multiply_lists(const Tile<T>& tile, RowRange range) {
+    for_sparse_panels(network_.hidden, [&](int64_t first, const T* panel, SparseKernel<T> kernel) {
+      for (int64_t i = range.first; i < range.end; ++i) {
+        const Wanted wanted = wanted_[i];
+        if (wanted != Wanted::listed_point && wanted != Wanted::listed_motion && wanted != Wanted::changes) continue;
+        const T* const start = wanted == Wanted::listed_point ? network_.hidden_bias + first : nullptr;
+        kernel({row_of(index_, i), row_of(value_, i), listed_[i]}, panel, network_.hidden.depth, start,
+               row_of(tile.hidden, i) + first);
       }
-      panel += matrix.depth * width;
-      first += width;
+    });
+  }
+
+  // From the product in `out` to the pre-activations.
+  void take_product(int64_t i, T* out) {
+    double *const hidden = row_of(hidden_, i), *const rate = row_of(rate_, i);
+    const Wanted wanted = wanted_[i];
+    const bool is_point = wanted == Wanted::point || wanted == Wanted::listed_point;
+    const bool is_motion = wanted == Wanted::motion || wanted == Wanted::listed_motion;
+    for (int64_t j = 0; j < padded<T>(network_.hidden_features); j += kWideLanes) {
+      if (is_point) {
+        store(hidden + j, load_wide(out + j));
+        continue;
+      }
+      if (is_motion) store(rate + j, load_wide(out + j));
+      if (wanted == Wanted::changes) store(rate + j, load(rate + j) + load_wide(out + j));
+      const Wide moved = load(hidden + j) + load(rate + j);
+      store(hidden + j, moved);
+      store_narrow(out + j, moved);
     }
   }
 
-  static auto kernel_of(int64_t width) {
-    constexpr int kAtOnce = 4;
-    if (width > panel_width<T>()) return sparse_kernel<T, kAtOnce, kPanelVectors>;
-    switch (width / lanes<T>()) {
-      case 1: return sparse_kernel<T, 1, 1>;
-      case 2: return sparse_kernel<T, 1, 2>;
-      default: return sparse_kernel<T, 1, kPanelVectors>;
-    }
-  }
-
-  void gather(const T* row, int64_t i, int64_t& count) {
-    memcpy(row_of(gathered_, count), row, sizeof(T) * padded<T>(network_.in_features));
-    slot_of_[count++] = i;
-  }
-
-  void multiply(int64_t count, const T* start, const int* stop) {
-    if (count > 0) product<T>(read_only(gathered_), count, network_.hidden, start, product_, stop);
-  }
-
-  void widen(int64_t n, double* to) {
-    for (int64_t j = 0; j < padded<T>(network_.hidden_features); j += kWideLanes)
-      store(to + j, load_wide(row_of(product_, n) + j));
+  void gather(const T* row, int64_t n) {
+    memcpy(row_of(gathered_, n), row, sizeof(T) * size_t(padded<T>(network_.in_features)));
   }
 
   const Network<T>& network_;
   Rows<double> hidden_{}, rate_{};  // h and W v
-  Rows<T> motion_{}, value_{};      // v, and the changes of the coordinates
-  Rows<int32_t> index_{};           // that index_ names
+  Rows<T> motion_{}, drift_{};      // v, and x less the point that h belongs to
+  Rows<T> value_{};                 // a list of numbers
+  Rows<int32_t> index_{};           // and where they are
   Rows<T> gathered_{}, product_{};  // rows that need a dense product, and those products
-  int64_t *slot_of_ = nullptr, *changed_ = nullptr;
+  int64_t *slot_of_ = nullptr, *listed_ = nullptr;
+  Wanted* wanted_ = nullptr;
 };
 
 }  // namespace pyfirstorder::PYFIRSTORDER_TARGET

@@ -71,6 +71,22 @@ inline Tile<T> make_tile(Arena& arena, const Network<T>& network, int64_t rows) 
   return tile;
 }
 
+// Rows of a tile from `first` to before `end`.
+struct RowRange {
+  int64_t first, end;
+};
+
+template <class T>
+inline Rows<T> from_row(Rows<T> rows, int64_t first) {
+  return {rows.data + first * rows.stride, rows.stride};
+}
+
+template <class T>
+inline Tile<T> from_row(const Tile<T>& tile, int64_t first) {
+  return {from_row(tile.x, first), from_row(tile.hidden, first), from_row(tile.slope, first),
+          from_row(tile.residual, first), from_row(tile.gradient, first)};
+}
+
 template <class T>
 inline Rows<const T> read_only(Rows<T> rows) {
   return {rows.data, rows.stride};
