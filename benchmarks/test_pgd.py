@@ -38,11 +38,11 @@ def test_pgd(benchmark, workload: Workload, options: dict[str, object], threads:
     assert not entry.missing
     shares = []
     for _ in range(ROUNDS):  # the peak is the larger of those measured just before and just after
-        peak = peak_flops(str(data.x.dtype))
+        peak = peak_flops(str(data.x.dtype), threads)
         start = time.perf_counter()
         attack()
         rate = workload.flops(data) / (time.perf_counter() - start)
-        shares.append(rate / (max(peak, peak_flops(str(data.x.dtype))) * threads))
+        shares.append(rate / max(peak, peak_flops(str(data.x.dtype), threads)))
     benchmark.pedantic(attack, rounds=3, warmup_rounds=0)
     benchmark.extra_info |= {
         "isa": active_isa(),

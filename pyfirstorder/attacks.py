@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -82,14 +83,16 @@ def attack(
     norm = validate.norm(norm)
     box = validate.bounds(bounds, points)
     rows = points.rows if points.invalid is None else _without_invalid(points, box)
-    eps = np.concatenate([validate.radii("eps", radius, samples, dtype) for radius in radii])
-    if algorithm == "apgd" and not np.isfinite(eps).all():
+    each = [validate.radii("eps", radius, samples, dtype) for radius in radii]
+    eps = each[0] if len(each) == 1 else np.concatenate(each)
+    largest = float(eps.max(initial=0.0))
+    if algorithm == "apgd" and math.isinf(largest):
         raise ValueError("eps: expected finite radii, because apgd takes its step size from them, got infinity")
     if points.invalid is not None:
         eps = np.where(np.tile(points.invalid, len(radii)), 0.0, eps)
     steps = checks.integer("steps", steps, 0, _MOST_STEPS)
     start = validate.random_start(random_start)
-    if start != "none" and not np.isfinite(eps).all():
+    if start != "none" and math.isinf(largest):
         raise ValueError("eps: expected finite radii for a random start, got infinity")
     if x_init is not None and start != "none":
         raise ValueError("x_init: expected None with random_start, or random_start=False with x_init")
@@ -97,41 +100,36 @@ def attack(
     objective = make_objective(net, rows, y, loss, targeted, chosen, count)
     if checks.flag("early_stop", early_stop) and not objective.has_classes:
         raise ValueError(f"early_stop: expected False, because {objective.loss} has no classes and so no success")
-    options = AttackOptions(
-        algorithm=checks.choice("algorithm", algorithm, ALGORITHMS),
-        steps=steps,
-        step_size=_step_size(algorithm, eps, steps, step_size, rel_step_size, len(radii), dtype),
-        direction=STEEPEST_DIRECTION[norm] if direction is None else validate.direction(direction),
-        sparse_count=_sparse_count(sparse_fraction, net.in_features),
-        momentum=_momentum(momentum, dtype),
-        random_start=start,
-        restarts=_restarts(restarts, start),
-        seed=checks.integer("seed", seed, 0, 2**64 - 1),
-        sample_offset=checks.integer("sample_offset", sample_offset, 0, 2**62),
-        early_stop=bool(early_stop),
-        keep_best=checks.choice("keep", keep, ("last", "best", "both")) != "last",
-        trace=checks.flag("trace", trace),
-        rho=checks.real("rho", rho, 0.0, 1.0),
-        retire=checks.flag("retire", retire),
-        evaluation=checks.choice("evaluation", evaluation, EVALUATIONS),
-        threads=count,
-    )
-    _check_evaluation(net, norm, box is not None, options, chosen)
     first = None if x_init is None else validate.like("x_init", x_init, points)
     with progress_callback(progress) as on_progress:
-        arrays = chosen.attack(
-            net.weights(dtype),
-            rows,
-            objective,
-            Ball(norm, eps, *(box or (None, None))),
-            replace(options, on_progress=on_progress),
-            first,
+        options = AttackOptions(
+            algorithm=checks.choice("algorithm", algorithm, ALGORITHMS),
+            steps=steps,
+            step_size=_step_size(algorithm, eps, steps, step_size, rel_step_size, len(radii), dtype),
+            direction=STEEPEST_DIRECTION[norm] if direction is None else validate.direction(direction),
+            sparse_count=_sparse_count(sparse_fraction, net.in_features),
+            momentum=_momentum(momentum, dtype),
+            random_start=start,
+            restarts=_restarts(restarts, start),
+            seed=checks.integer("seed", seed, 0, 2**64 - 1),
+            sample_offset=checks.integer("sample_offset", sample_offset, 0, 2**62),
+            early_stop=bool(early_stop),
+            keep_best=checks.choice("keep", keep, ("last", "best", "both")) != "last",
+            trace=checks.flag("trace", trace),
+            rho=checks.real("rho", rho, 0.0, 1.0),
+            retire=checks.flag("retire", retire),
+            evaluation=checks.choice("evaluation", evaluation, EVALUATIONS),
+            threads=count,
+            on_progress=on_progress,
         )
+        _check_evaluation(net, norm, box is not None, options, chosen)
+        ball = Ball(norm, eps, *(box or (None, None)))
+        arrays = chosen.attack(net.weights(dtype), rows, objective, ball, options, first)
     if keep == "best":
         arrays = arrays.ending_at_best()
     return [
         attack_result(
-            arrays.rows(i * samples, (i + 1) * samples),
+            arrays if len(radii) == 1 else arrays.rows(i * samples, (i + 1) * samples),
             points,
             x,
             keep=keep,
@@ -179,24 +177,24 @@ def _step_size(
         raise ValueError("rel_step_size: expected None with step_size, or the other way round")
     if step_size is not None:
         return np.tile(validate.finite_per_sample("step_size", step_size, len(eps) // radii, dtype), radii)
-    if not np.isfinite(eps).all():
+    largest = float(eps.max(initial=0.0))
+    if math.isinf(largest):
         raise ValueError("step_size: expected a number, because eps is infinite, got None")
     name, share = "step_size", DEFAULT_STEPS_ACROSS / max(steps, 1)
     if rel_step_size is not None:
         name, share = "rel_step_size", checks.real("rel_step_size", rel_step_size, 0.0, _LARGEST)
-    with np.errstate(over="ignore"):
-        size = eps * share
-    if (size > np.finfo(dtype).max).any():
+    if largest * share > validate.LARGEST[dtype]:
         raise ValueError(
-            f"{name}: expected a step size of at most {np.finfo(dtype).max:g}, the largest {dtype}, "
-            f"got {share:g} * {eps.max():g}"
+            f"{name}: expected a step size of at most {validate.LARGEST[dtype]:g}, the largest {dtype}, "
+            f"got {share:g} * {largest:g}"
         )
-    return size
+    return eps * share
 
 
 def _momentum(momentum: float, dtype: np.dtype[Any]) -> float:
     number = checks.real("momentum", momentum, 0.0, _LARGEST)
-    validate.within_range("momentum", np.array(number), dtype)
+    if number > validate.LARGEST[dtype]:
+        validate.within_range("momentum", np.array(number), dtype)
     return number
 
 
@@ -217,6 +215,8 @@ def _check_evaluation(net: TwoLayerNetwork, norm: str, has_box: bool, options: A
         raise ValueError(
             f"evaluation: expected one of {', '.join(backend.evaluations)} of {backend.name}, got {asked!r}"
         )
+    if asked in ("auto", "dense"):
+        return
     plain = options.algorithm == "pgd" and not options.trace and not options.momentum
     ascends = options.direction in ("gradient", "normalized")
     if asked == "hidden" and not (plain and ascends and norm == "l2" and not has_box):

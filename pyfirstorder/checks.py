@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection
 
     from pyfirstorder.problem import Array
 
 _LONGEST_SHOWN = 60  # characters of a value in a message
 
 
-def choice(name: str, value: object, allowed: Iterable[str]) -> str:
+def choice(name: str, value: object, allowed: Collection[str]) -> str:
     """One of a list of names."""
-    allowed = tuple(allowed)
+    if type(value) is str and value in allowed:
+        return value
     if not isinstance(value, str):
         raise TypeError(f"{name}: expected one of {', '.join(map(repr, allowed))}, got {describe(value)}")
     if value not in allowed:
@@ -37,6 +38,8 @@ def text(name: str, value: object) -> str:
 
 def flag(name: str, value: object) -> bool:
     """True or False."""
+    if value is True or value is False:
+        return value
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name}: expected True or False, got {describe(value)}")
     return bool(value)
@@ -44,6 +47,8 @@ def flag(name: str, value: object) -> bool:
 
 def integer(name: str, value: object, smallest: int, largest: int) -> int:
     """An integer of a range."""
+    if type(value) is int and smallest <= value <= largest:
+        return value
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{name}: expected an integer, got {describe(value)}")
     if not smallest <= int(value) <= largest:
@@ -53,6 +58,8 @@ def integer(name: str, value: object, smallest: int, largest: int) -> int:
 
 def real(name: str, value: object, smallest: float, largest: float) -> float:
     """A number of a closed range."""
+    if type(value) is float and smallest <= value <= largest:
+        return value
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name}: expected a number, got {describe(value)}")
     number = as_float(value)
@@ -72,12 +79,19 @@ def as_float(value: Any) -> float:
 
 def array(name: str, value: object) -> Array:
     """The array that NumPy reads the value as."""
+    if type(value) is np.ndarray:
+        return value
     if np.ma.is_masked(value):
         raise ValueError(f"{name}: expected an array without masked elements, got {describe(value)}")
     try:
         return np.asarray(value)
     except ValueError:  # lists of different lengths
         raise ValueError(f"{name}: expected an array, got a {type(value).__name__} that NumPy cannot read") from None
+
+
+def all_finite(array: Array) -> bool:
+    """Whether an array holds neither NaN nor infinity."""
+    return bool(np.logical_and.reduce(np.isfinite(array), axis=None))
 
 
 def describe(value: object) -> str:

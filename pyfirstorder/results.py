@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pyfirstorder.validate import Points
 
 
+_LAST_PLAIN_STATUS = int(Status.SUCCESS)  # nobody is warned of those up to it
 _MOST_SHOWN = 6  # numbers in a repr
 
 
@@ -214,6 +215,8 @@ def warn_of_ends(statuses: Array, stacklevel: int) -> None:
 
     ``statuses`` are (trials, points): a point counts once, in whatever many trials it ended so.
     """
+    if np.maximum.reduce(statuses, axis=None, initial=0) <= _LAST_PLAIN_STATUS:
+        return
     attacked = int(np.count_nonzero((statuses != Status.INVALID_INPUT).all(axis=0)))
     flat = np.count_nonzero((statuses == Status.ZERO_GRADIENT).any(axis=0))
     if flat:

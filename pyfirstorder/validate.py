@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import numbers
 import os
-from typing import Any, NamedTuple
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -18,7 +19,11 @@ from pyfirstorder.backends.reference.losses import LOSSES
 from pyfirstorder.network import TwoLayerNetwork
 from pyfirstorder.problem import DIRECTIONS, NORMS, STARTS, Array, Objective
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+LARGEST = {dtype: float(np.finfo(dtype).max) for dtype in _FLOATS}  # number of a type
 _CLASS_LOSSES = ("cross_entropy", "margin", "dlr")
 _SMALLEST_OUTPUTS = {"cross_entropy": 2, "margin": 2, "dlr": 2}
 _NORM_SPELLINGS = {"inf": "linf", "infinity": "linf", "2": "l2", "1": "l1", math.inf: "linf", 2: "l2", 1: "l1"}
@@ -41,6 +46,8 @@ def network(value: object) -> TwoLayerNetwork:
 
 def norm(value: object) -> str:
     """linf, l2 or l1 from any of their spellings."""
+    if type(value) is str and value in NORMS:
+        return value
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (str, numbers.Real)):
         raise TypeError(f"norm: expected 'linf', 'l2', 'l1', inf, 2 or 1, got {checks.describe(value)}")
     spelled = value.lower() if isinstance(value, str) else value
@@ -52,6 +59,8 @@ def norm(value: object) -> str:
 
 def random_start(value: object) -> str:
     """Where to start: False, True (the ball), "ball" or "sphere"."""
+    if value is False:
+        return "none"
     if isinstance(value, (bool, np.bool_)):
         return "ball" if value else "none"
     if not isinstance(value, str) or value not in STARTS[1:]:
@@ -80,6 +89,8 @@ def threads(value: object) -> int:
 def floats(name: str, value: object) -> Array:
     """An array of float32 or float64, C-contiguous and in native byte order."""
     array = checks.array(name, value)
+    if array.dtype in _FLOATS and array.flags.c_contiguous and array.ndim:
+        return array
     dtype = array.dtype.newbyteorder("=")
     if dtype not in _FLOATS:
         hint = ""
@@ -102,13 +113,14 @@ def points(name: str, value: object, features: int, mark_invalid: bool = False) 
     rows = array.reshape(len(array), features)
     if not mark_invalid:
         return Points(_finite_rows(name, rows), array.shape, None)
-    invalid = np.logical_not(np.isfinite(rows).all(axis=1))
-    return Points(rows, array.shape, invalid if invalid.any() else None)
+    if checks.all_finite(rows):
+        return Points(rows, array.shape, None)
+    return Points(rows, array.shape, np.logical_not(np.isfinite(rows).all(axis=1)))
 
 
 def _finite_rows(name: str, rows: Array) -> Array:
-    invalid = ~np.isfinite(rows).all(axis=1)
-    if invalid.any():
+    if not checks.all_finite(rows):
+        invalid = ~np.isfinite(rows).all(axis=1)
         raise ValueError(f"{name}: expected finite numbers, got NaN or infinity first in row {np.argmax(invalid)}")
     return rows
 
@@ -130,6 +142,8 @@ def per_sample(name: str, value: object, samples: int, smallest: float = 0.0) ->
 
 def radii(name: str, value: object, samples: int, dtype: np.dtype[Any]) -> Array:
     """A radius per sample: infinity, or a number that the type of the points can hold."""
+    if type(value) is float and 0 <= value <= LARGEST[dtype]:
+        return np.full(samples, value)
     array = per_sample(name, value, samples)
     within_range(name, array[np.isfinite(array)], dtype)
     return array
@@ -137,6 +151,8 @@ def radii(name: str, value: object, samples: int, dtype: np.dtype[Any]) -> Array
 
 def finite_per_sample(name: str, value: object, samples: int, dtype: np.dtype[Any]) -> Array:
     """A number of at least 0 per sample that the type of the points can hold."""
+    if type(value) is float and 0 <= value <= LARGEST[dtype]:
+        return np.full(samples, value)
     array = per_sample(name, value, samples)
     if not np.isfinite(array).all():
         raise ValueError(f"{name}: expected finite numbers, got infinity in row {np.argmax(np.isinf(array))}")
@@ -146,7 +162,7 @@ def finite_per_sample(name: str, value: object, samples: int, dtype: np.dtype[An
 
 def within_range(name: str, values: Array, dtype: np.dtype[Any]) -> None:
     """Refuse numbers that are beyond the range of a floating type."""
-    largest = float(np.finfo(dtype).max)
+    largest = LARGEST[dtype]
     if (values > largest).any():
         raise ValueError(f"{name}: expected at most {largest:g}, the largest {dtype}, got {values.max():g}")
 
@@ -183,38 +199,73 @@ def bounds(value: object, points: Points) -> tuple[Array, Array] | None:
     """Lower and upper bound per coordinate, rounded inwards to the type of the points, which must lie inside."""
     if value is None:
         return None
-    rows, sample_shape = points.rows, points.shape[1:]
+    rows = points.rows
     if not isinstance(value, (tuple, list)) or len(value) != 2:
         raise TypeError(f"bounds: expected None or a pair (lower, upper), got {checks.describe(value)}")
+    if type(value[0]) in (int, float) and type(value[1]) in (int, float):
+        box = _box_of_numbers(value[0], value[1], rows.shape[1], rows.dtype)
+    else:
+        box = _box(value, points.shape[1:], rows.shape[1], rows.dtype)
+    _require_inside(points, box)
+    return box.lower, box.upper
+
+
+class _Box(NamedTuple):
+    """A box per coordinate: as it was given, rounded to the nearest numbers of a type, and rounded inwards."""
+
+    exact: tuple[Array, Array]
+    nearest: tuple[Array, Array]
+    lower: Array
+    upper: Array
+
+
+@lru_cache(maxsize=8)
+def _box_of_numbers(lower: float, upper: float, features: int, dtype: np.dtype[Any]) -> _Box:
+    """The box of two numbers, kept for the calls that follow."""
+    box = _box((lower, upper), (features,), features, dtype)
+    for array in (box.lower, box.upper):
+        array.flags.writeable = False
+    return box
+
+
+def _box(value: Sequence[object], sample_shape: tuple[int, ...], features: int, dtype: np.dtype[Any]) -> _Box:
     sides = []
     for which, side in zip(("lower", "upper"), value):
         array = checks.array("bounds", side)
         if array.dtype.kind not in "iuf":
             raise TypeError(f"bounds: expected numbers for the {which} bound, got {checks.describe(side)}")
-        if array.shape not in ((), sample_shape, (rows.shape[1],)):
+        if array.shape not in ((), sample_shape, (features,)):
             raise ValueError(
                 f"bounds: expected a scalar or an array of shape {sample_shape} for the {which} bound, "
                 f"got shape {array.shape}"
             )
         if np.isnan(array).any():
             raise ValueError(f"bounds: expected numbers, got NaN in the {which} bound")
-        sides.append(np.broadcast_to(array.reshape(-1).astype(np.float64), rows.shape[1]))
+        sides.append(np.broadcast_to(array.reshape(-1).astype(np.float64), features))
     lower, upper = sides
     if (lower > upper).any():
         j = int(np.argmax(lower > upper))
         raise ValueError(f"bounds: expected lower <= upper, got {lower[j]} > {upper[j]} at coordinate {j}")
     with np.errstate(over="ignore"):
-        near_lower, near_upper = lower.astype(rows.dtype), upper.astype(rows.dtype)
-    outside = (rows < near_lower) | (rows > near_upper)
+        near_lower, near_upper = lower.astype(dtype), upper.astype(dtype)
+    inside = _inwards(near_lower, lower, np.inf), _inwards(near_upper, upper, -np.inf)
+    return _Box((lower, upper), (near_lower, near_upper), *inside)
+
+
+def _require_inside(points: Points, box: _Box) -> None:
+    """The points, but for those that are marked, must lie between the nearest numbers to the bounds."""
+    rows, (lower, upper) = points.rows, box.nearest
+    if np.logical_and.reduce((rows >= lower) & (rows <= upper), axis=None):
+        return
+    outside = (rows < lower) | (rows > upper)
     if points.invalid is not None:
         outside[points.invalid] = False
     if outside.any():
         row, j = divmod(int(np.argmax(outside)), outside.shape[1])
         raise ValueError(
-            f"x: expected values within bounds, got {rows[row, j]} outside [{lower[j]:g}, {upper[j]:g}] "
+            f"x: expected values within bounds, got {rows[row, j]} outside [{box.exact[0][j]:g}, {box.exact[1][j]:g}] "
             f"first in row {row}, coordinate {j}"
         )
-    return _inwards(near_lower, lower, np.inf), _inwards(near_upper, upper, -np.inf)
 
 
 def _inwards(rounded: Array, exact: Array, inside: float) -> Array:
@@ -256,9 +307,8 @@ def _labels(array: Array, value: object, samples: int, classes: int) -> Array:
         raise TypeError(f"y: expected integer class indices, got {checks.describe(value)}")
     if array.shape != (samples,):
         raise ValueError(f"y: expected shape ({samples},), one class index per sample, got {array.shape}")
-    bad = (array < 0) | (array >= classes)
-    if bad.any():
-        row = int(np.argmax(bad))
+    if not np.logical_and.reduce((array >= 0) & (array < classes)):
+        row = int(np.argmax((array < 0) | (array >= classes)))
         raise ValueError(f"y: expected class indices from 0 to {classes - 1}, got {array[row]} in row {row}")
     return np.ascontiguousarray(array, dtype=np.int64)
 

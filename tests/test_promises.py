@@ -85,6 +85,20 @@ def test_the_place_in_the_batch_changes_no_bit(backend, dtype, norm, kind):
 
 
 @every_backend
+@pytest.mark.parametrize("samples", [1, 3])
+@pytest.mark.parametrize(("norm", "boxed", "activation"), [("linf", True, "relu"), ("l2", False, "gelu")])
+def test_threads_that_share_products_change_no_bit(backend, samples, norm, boxed, activation):
+    problem = make_problem(samples=samples, d=517, m=523, activation=activation, dtype=np.float32, seed=53)
+    ball = make_ball(norm, problem.x, boxed=boxed)
+    options = {"keep_best": True, "steps": 20}
+    one = run(backend, problem, ball, threads=1, **options)
+    output = backend.forward(problem.weights, problem.x, 1)
+    for threads in (2, 7):
+        assert_same_bits(run(backend, problem, ball, threads=threads, **options), one)
+        np.testing.assert_array_equal(backend.forward(problem.weights, problem.x, threads), output)
+
+
+@every_backend
 @every_dtype
 def test_outputs_and_gradients_do_not_depend_on_threads_or_neighbours(backend, dtype):
     problem = make_problem(samples=127, dtype=dtype, k=33)

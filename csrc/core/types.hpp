@@ -141,6 +141,13 @@ struct Shared {
   int64_t finished;  // units of work that are done
   int stop;          // set to make the workers return early
   int* locks;        // spin locks for results that several workers write, or null
+  // see cpu/crew.hpp
+  int helpers;                                    // threads that help the only worker; 0 if there are several workers
+  void (*yield)();                                // lets other threads run
+  void (*work)(void* what, int part, int parts);  // what is being shared out, null at the end
+  void* what;
+  int posted;  // how many times something was shared out
+  int done;    // helpers that have done their part of it
 };
 
 constexpr int kLocks = 64;

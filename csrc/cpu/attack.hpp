@@ -130,7 +130,7 @@ class AttackWorker {
     const int64_t k = task_.network->out_features;
     for (int64_t i = range.first; i < range.end; ++i)
       memcpy(row_of(previous_output_, i), row_of(output_, i), sizeof(T) * size_t(k));
-    evaluator_.forward(tile_, slots_, range, output_, &shared_.stop);
+    evaluator_.forward(tile_, slots_, range, output_, shared_);
     bool wants_gradient = trace_.wanted();
     for (int64_t i = range.first; i < range.end; ++i) {
       T* const output = row_of(output_, i);
@@ -140,7 +140,7 @@ class AttackWorker {
       }
       wants_gradient |= slots_[i].t < task_.options.steps;
     }
-    if (wants_gradient) evaluator_.backward(tile_, slots_, range, &shared_.stop);
+    if (wants_gradient) evaluator_.backward(tile_, slots_, range, shared_);
   }
 
   // What follows the evaluation of an iterate; true if the row has ended.
@@ -224,7 +224,7 @@ class AttackWorker {
   void settle(RowRange range, Rows<T> points, Rows<T> output, bool best) {
     const Tile<T> part = from_row(tile_, range.first);
     evaluator_.evaluate(part, range.end - range.first, from_row(points, range.first), from_row(output, range.first),
-                        &shared_.stop);
+                        shared_);
     for (int64_t i = range.first; i < range.end; ++i) {
       const LossValue<T> value = loss_at(slots_[i], row_of(output, i), row_of(tile_.residual, i));
       if (best) settle_best(slots_[i], value);

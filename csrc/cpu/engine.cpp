@@ -52,7 +52,7 @@ struct Forward {
     int64_t first = 0;
     while (const int64_t count = take_block(task, shared, size, first)) {
       load_block(first, count);
-      forward_tile(*task.network, tile, count, output, &shared.stop);
+      forward_tile(*task.network, tile, count, output, shared);
       for (int64_t i = 0; i < count; ++i)
         memcpy(task.rows_out + (first + i) * k, output.data + i * output.stride, sizeof(T) * k);
     }
@@ -75,7 +75,7 @@ struct InputGradient : Forward<T> {
     int64_t first = 0;
     while (const int64_t count = take_block(task, shared, this->size, first)) {
       this->load_block(first, count);
-      forward_tile(*task.network, tile, count, this->output, &shared.stop);
+      forward_tile(*task.network, tile, count, this->output, shared);
       T scale[kBlockRows];
       for (int64_t i = 0; i < count; ++i) {
         const LossValue<T> value = loss_of<T>(task.objective.loss)(this->output.data + i * this->output.stride,
@@ -84,7 +84,7 @@ struct InputGradient : Forward<T> {
         task.loss_out[first + i] = value.value;
         scale[i] = value.scale;
       }
-      backward_tile(*task.network, tile, count, &shared.stop);
+      backward_tile(*task.network, tile, count, shared);
       for (int64_t i = 0; i < count; ++i) {
         const T* const g = tile.gradient.data + i * tile.gradient.stride;
         for (int64_t j = 0; j < d; ++j) task.rows_out[(first + i) * d + j] = scale[i] * g[j];
@@ -106,7 +106,7 @@ struct Multiply {
     int64_t first = 0;
     while (const int64_t count = take_block(task, shared, size, first)) {
       for (int64_t i = 0; i < count; ++i) copy_row(task.x + (first + i) * d, d, row_of(x, i));
-      product<T>(read_only(x), count, task.network->hidden, nullptr, products, &shared.stop);
+      product<T>(read_only(x), count, task.network->hidden, nullptr, products, shared);
       for (int64_t i = 0; i < count; ++i) memcpy(task.rows_out + (first + i) * m, row_of(products, i), sizeof(T) * m);
     }
   }

@@ -50,9 +50,9 @@ class Evaluator {
   bool needs_settling() const { return sparse_; }
 
   // Outputs of some points.  Overwrites tile.hidden and tile.slope.
-  void evaluate(Tile<T> tile, int64_t count, Rows<T> points, Rows<T> output, const int* stop) {
+  void evaluate(Tile<T> tile, int64_t count, Rows<T> points, Rows<T> output, Shared& shared) {
     tile.x = points;
-    forward_tile(network_, tile, count, output, stop);
+    forward_tile(network_, tile, count, output, shared);
   }
 
   // Whether the next evaluation of a row needs no product that several rows would share.
@@ -60,16 +60,16 @@ class Evaluator {
     return sparse_ && jacobian_ && sparse_forward_.is_cheap(i, slot.t) && jacobians_.is_cheap(i);
   }
 
-  void forward(const Tile<T>& tile, const Slot<T>* slots, RowRange range, Rows<T> output, const int* stop) {
+  void forward(const Tile<T>& tile, const Slot<T>* slots, RowRange range, Rows<T> output, Shared& shared) {
     const Tile<T> part = from_row(tile, range.first);
-    if (sparse_) sparse_forward_.forward(tile, slots, range, stop);
-    else hidden_products(network_, part, range.end - range.first, stop);
-    activate(network_, part, range.end - range.first, from_row(output, range.first), stop);
+    if (sparse_) sparse_forward_.forward(tile, slots, range, shared);
+    else hidden_products(network_, part, range.end - range.first, shared);
+    activate(network_, part, range.end - range.first, from_row(output, range.first), shared);
   }
 
-  void backward(const Tile<T>& tile, const Slot<T>* slots, RowRange range, const int* stop) {
-    if (jacobian_) jacobians_.backward(tile, slots, range, stop);
-    else backward_tile(network_, from_row(tile, range.first), range.end - range.first, stop);
+  void backward(const Tile<T>& tile, const Slot<T>* slots, RowRange range, Shared& shared) {
+    if (jacobian_) jacobians_.backward(tile, slots, range, shared);
+    else backward_tile(network_, from_row(tile, range.first), range.end - range.first, shared);
   }
 
  private:

@@ -102,9 +102,9 @@ class HiddenSpaceWorker {
     }
     if (live_ == first) return;
     const auto from = [&](Rows<T> rows) { return Rows<T>{row_of(rows, first), rows.stride}; };
-    product<T>(read_only(from(x0_)), live_ - first, network_.hidden, network_.hidden_bias, from(h0_), &shared_.stop);
+    product<T>(read_only(from(x0_)), live_ - first, network_.hidden, network_.hidden_bias, from(h0_), shared_);
     if (!starts_) return;
-    product<T>(read_only(from(delta0_)), live_ - first, network_.hidden, nullptr, from(image0_), &shared_.stop);
+    product<T>(read_only(from(delta0_)), live_ - first, network_.hidden, nullptr, from(image0_), shared_);
     for (int64_t i = first; i < live_; ++i)
       for (int64_t j = 0; j < hidden_numbers(); j += kWideLanes)
         store(row_of(moved_, i) + j, load_wide(row_of(image0_, i) + j));
@@ -135,7 +135,7 @@ class HiddenSpaceWorker {
     for (int64_t i = 0; i < live_; ++i)
       for (int64_t j = 0; j < hidden_numbers(); j += kWideLanes)
         store_narrow(row_of(tile_.hidden, i) + j, load_wide(row_of(h0_, i) + j) + load(row_of(moved_, i) + j));
-    activate(network_, tile_, live_, output_, &shared_.stop);
+    activate(network_, tile_, live_, output_, shared_);
     bool wants_gradient = false;
     for (int64_t i = 0; i < live_; ++i) {
       if (take_value(slots_[i], loss_at(i, row_of(output_, i))) && keeps_best_) {
@@ -145,8 +145,8 @@ class HiddenSpaceWorker {
       wants_gradient |= slots_[i].t < task_.options.steps;
     }
     if (!wants_gradient) return;
-    residual_to_hidden(network_, tile_, live_, &shared_.stop);
-    product<T>(read_only(tile_.hidden), live_, network_.gram, nullptr, image_, &shared_.stop);
+    residual_to_hidden(network_, tile_, live_, shared_);
+    product<T>(read_only(tile_.hidden), live_, network_.gram, nullptr, image_, shared_);
   }
 
   LossValue<T> loss_at(int64_t i, T* output) {
@@ -230,13 +230,13 @@ class HiddenSpaceWorker {
     for (int64_t e = 0; e < count; ++e)
       for (int64_t j = 0; j < hidden_numbers(); j += kWideLanes)
         store_narrow(row_of(combination_, e) + j, load(row_of(weights, ended_[e]) + j));
-    product<T>(read_only(combination_), count, network_.hidden_backward, nullptr, end.x, &shared_.stop);
+    product<T>(read_only(combination_), count, network_.hidden_backward, nullptr, end.x, shared_);
     for (int64_t e = 0; e < count; ++e) {
       const State& state = states_[ended_[e]];
       place_end(ended_[e], best ? state.best_start_share : state.start_share, row_of(end.x, e));
     }
     const Tile<T> tile = {end.x, tile_.hidden, tile_.slope, tile_.residual, {}};
-    forward_tile(network_, tile, count, end.output, &shared_.stop);
+    forward_tile(network_, tile, count, end.output, shared_);
     for (int64_t e = 0; e < count; ++e) end.value[e] = loss_at(ended_[e], row_of(end.output, e));
   }
 

@@ -61,7 +61,7 @@ class Jacobian {
   bool is_cheap(int64_t i) const { return terms_[i] != kNone && calm_[i]; }
 
   // Fills tile.gradient of some rows from tile.slope and tile.residual.
-  void backward(const Tile<T>& tile, const Slot<T>* slots, RowRange range, const int* stop) {
+  void backward(const Tile<T>& tile, const Slot<T>* slots, RowRange range, Shared& shared) {
     int64_t dense = 0, begun = 0;
     for (int64_t i = range.first; i < range.end; ++i) {
       T* const slope = row_of(tile.slope, i);
@@ -85,7 +85,7 @@ class Jacobian {
     for (int64_t n = 0; n < begun; n += kTogether) build(begun_ + n, begun - n < kTogether ? begun - n : kTogether);
     for (int64_t n = 0; n < begun; ++n)
       follow(begun_[n], no_changes(0), row_of(tile.residual, begun_[n]), row_of(tile.gradient, begun_[n]));
-    if (dense > 0) multiply(tile, range, dense, stop);
+    if (dense > 0) multiply(tile, range, dense, shared);
   }
 
  private:
@@ -218,11 +218,11 @@ class Jacobian {
   }
 
   // The gradients of the dense rows, by the product with Wᵀ.
-  void multiply(const Tile<T>& tile, RowRange range, int64_t dense, const int* stop) {
+  void multiply(const Tile<T>& tile, RowRange range, int64_t dense, Shared& shared) {
     const size_t m = size_t(padded<T>(network_.hidden_features)), d = size_t(padded<T>(network_.in_features));
-    residual_to_hidden(network_, from_row(tile, range.first), range.end - range.first, stop);
+    residual_to_hidden(network_, from_row(tile, range.first), range.end - range.first, shared);
     for (int64_t n = 0; n < dense; ++n) memcpy(row_of(hidden_, n), row_of(tile.hidden, slot_of_[n]), sizeof(T) * m);
-    product<T>(read_only(hidden_), dense, network_.hidden_backward, nullptr, gradient_, stop);
+    product<T>(read_only(hidden_), dense, network_.hidden_backward, nullptr, gradient_, shared);
     for (int64_t n = 0; n < dense; ++n) memcpy(row_of(tile.gradient, slot_of_[n]), row_of(gradient_, n), sizeof(T) * d);
   }
 

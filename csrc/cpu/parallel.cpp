@@ -4,6 +4,8 @@
 #include <condition_variable>
 #include <mutex>
 
+#include "crew.hpp"
+
 namespace pyfirstorder {
 namespace {
 
@@ -28,28 +30,49 @@ class Countdown {
   size_t left_;
 };
 
+// Whether one worker leads and the other threads share its products: where there are fewer rows than threads, or few
+// and weights beyond all caches, which each worker would read from memory for itself in every product.
+template <class T>
+bool shares_products(const Task<T>& task, int threads) {
+  constexpr int64_t kFewRows = 8;
+  constexpr int64_t kBeyondOneCore = 1 << 20, kBeyondCaches = 16 << 20;  // bytes
+  const Network<T>& network = *task.network;
+  const int64_t bytes = network.in_features * network.hidden_features * int64_t(sizeof(T));
+  return (task.rows < threads && bytes >= kBeyondOneCore) || (task.rows <= kFewRows && bytes >= kBeyondCaches);
+}
+
 }  // namespace
 
 template <class T>
 void run_operation(const Operation<T>& operation, Task<T> task, int threads, bool is_long, Supervisor& supervisor) {
   if (task.rows == 0) return;
-  const int64_t most = task.rows < threads ? task.rows : threads;
-  task.rows_per_worker = (task.rows + most - 1) / most;
+  const bool is_shared = threads > 1 && shares_products(task, threads);
+  const int64_t count = is_shared ? 1 : task.rows < threads ? task.rows : threads;  // of workers
+  task.rows_per_worker = (task.rows + count - 1) / count;
   int locks[kLocks] = {};
-  Shared shared{0, 0, 0, locks};
+  Shared shared{};
+  shared.locks = locks;
+  shared.yield = std::this_thread::yield;
   std::vector<AlignedMemory> spaces;  // all before any thread starts: out of memory is an exception of this thread
-  for (int64_t i = 0; i < most; ++i) spaces.push_back(allocate_aligned(operation.workspace(task)));
-  std::vector<std::thread> workers;
-  Countdown countdown{size_t(most)};
+  for (int64_t i = 0; i < count; ++i) spaces.push_back(allocate_aligned(operation.workspace(task)));
+  std::vector<std::thread> helpers, workers;
+  try {
+    for (int part = 1; is_shared && part < threads; ++part) {
+      helpers.emplace_back([&shared, part] { help(shared, part); });
+      shared.helpers = part;
+    }
+  } catch (const std::system_error&) {  // no more threads to be had: those that there are help
+  }
+  Countdown countdown{size_t(count)};
   const int64_t first = is_long ? 0 : 1;
-  for (int64_t i = first; i < most; ++i) {
+  for (int64_t i = first; i < count; ++i) {
     try {
       workers.emplace_back([&, i] {
         operation.work(task, shared, spaces[size_t(i)].get());
         countdown.arrive();
       });
-    } catch (const std::system_error&) {  // no more threads to be had: those that there are do the work
-      for (; i < most; ++i) countdown.arrive();
+    } catch (const std::system_error&) {  // the same
+      for (; i < count; ++i) countdown.arrive();
     }
   }
   if (workers.empty() || !is_long) {
@@ -60,6 +83,8 @@ void run_operation(const Operation<T>& operation, Task<T> task, int threads, boo
         __atomic_store_n(&shared.stop, 1, __ATOMIC_RELAXED);
   }
   for (std::thread& worker : workers) worker.join();
+  dismiss_helpers(shared);
+  for (std::thread& helper : helpers) helper.join();
 }
 
 template void run_operation<float>(const Operation<float>&, Task<float>, int, bool, Supervisor&);

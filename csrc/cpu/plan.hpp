@@ -54,7 +54,7 @@ inline bool allows_sparse_forward(const AttackOptions& options) {
 template <class T>
 inline bool uses_sparse_forward(const Network<T>& network, const AttackOptions& options) {
   constexpr int64_t kSmallestWeights = 1 << 14;  // below, the dense product is as cheap as finding what changed
-  constexpr int64_t kFewestSteps = 16;  // the first steps, and those that reach the edge of the ball, change much
+  constexpr int64_t kFewestSteps = 8;  // the first steps, and those that reach the edge of the ball, change much
   if (!allows_incremental(options) || !allows_sparse_forward(options)) return false;
   if (options.evaluation == Evaluation::incremental) return true;
   return options.steps >= kFewestSteps && network.in_features * network.hidden_features >= kSmallestWeights;

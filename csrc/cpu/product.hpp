@@ -5,6 +5,7 @@
 // take several panels at once, to have enough independent chains to hide the latency of the multiply-add.
 #pragma once
 
+#include "crew.hpp"
 #include "panels.hpp"
 #include "simd.hpp"
 
@@ -109,17 +110,29 @@ inline int64_t depth_block(int64_t rows, int64_t depth) {
   return blocks > 1 ? (depth + blocks - 1) / blocks : depth;
 }
 
-// All rows of a tile; start (one value per column, padded) may be null for zero.  c has padded columns.
+// A product of all rows of a tile with some columns of a matrix.
 template <class T>
-void product(Rows<const T> x, int64_t rows, Panels<T> matrix, const T* start, Rows<T> c, const int* stop) {
+struct ProductTask {
+  Rows<const T> x;
+  int64_t rows;
+  Panels<T> matrix;
+  const T* start;  // one value per column, padded; null for zero
+  Rows<T> c;       // has padded columns
+  const int* stop;
+};
+
+// Columns first to end, which begin and end with a panel.
+template <class T>
+void multiply_columns(const ProductTask<T>& task, int64_t begin, int64_t end) {
+  const auto& [x, rows, matrix, start, c, stop] = task;
   const int64_t groups = (rows + kTileRows - 1) / kTileRows;
   const int64_t at_once = groups == 1 && rows <= 4 ? panels_at_once(int(rows)) : 1;
   const int64_t block = depth_block<T>(rows, matrix.depth);
   for (int64_t k = 0; k == 0 || k < matrix.depth; k += block) {
     const int64_t depth = matrix.depth - k < block ? matrix.depth - k : block;
-    const T* panel = matrix.data;
-    for (int64_t first = 0; first < matrix.columns && !__atomic_load_n(stop, __ATOMIC_RELAXED);) {
-      const int64_t left = matrix.columns - first;
+    const T* panel = matrix.data + begin * matrix.depth;
+    for (int64_t first = begin; first < end && !__atomic_load_n(stop, __ATOMIC_RELAXED);) {
+      const int64_t left = end - first;
       const bool many = at_once > 1 && left >= at_once * panel_width<T>();
       const int64_t whole = panel_width<T>() * (many ? at_once : 1);
       const int64_t width = left < whole ? padded<T>(left) : whole;
@@ -132,9 +145,9 @@ void product(Rows<const T> x, int64_t rows, Panels<T> matrix, const T* start, Ro
         const ProductKernel<T> kernel =
             many ? many_panels_kernel<T>(count) : edge_kernel<T>(count, int(width / lanes<T>()));
         const Rows<T> sums = {c.data + row * c.stride + first, c.stride};
-        const Rows<const T> begin =
+        const Rows<const T> from =
             k == 0 ? Rows<const T>{start ? start + first : nullptr, 0} : Rows<const T>{sums.data, sums.stride};
-        kernel({x.data + row * x.stride + k, x.stride}, panel + k * panel_columns, matrix.depth, depth, ahead, begin,
+        kernel({x.data + row * x.stride + k, x.stride}, panel + k * panel_columns, matrix.depth, depth, ahead, from,
                sums);
         ahead.from += depth * width * int64_t(sizeof(T)) / groups;
         row += count;
@@ -143,6 +156,24 @@ void product(Rows<const T> x, int64_t rows, Panels<T> matrix, const T* start, Ro
       first += width;
     }
   }
+}
+
+template <class T>
+void multiply_part(void* what, int part, int parts) {
+  const ProductTask<T>& task = *static_cast<const ProductTask<T>*>(what);
+  const int64_t panels = (task.matrix.columns + panel_width<T>() - 1) / panel_width<T>();
+  const int64_t begin = panels * part / parts * panel_width<T>(), end = panels * (part + 1) / parts * panel_width<T>();
+  multiply_columns(task, begin, end < task.matrix.columns ? end : task.matrix.columns);
+}
+
+// All rows of a tile; start (one value per column, padded) may be null for zero.  c has padded columns.
+template <class T>
+void product(Rows<const T> x, int64_t rows, Panels<T> matrix, const T* start, Rows<T> c, Shared& shared) {
+  constexpr int64_t kWorthSharing = 1 << 18;  // multiply-adds: some ten microseconds
+  ProductTask<T> task = {x, rows, matrix, start, c, &shared.stop};
+  if (shared.helpers > 0 && rows * matrix.depth * matrix.columns >= kWorthSharing)
+    share_out(shared, multiply_part<T>, &task);
+  else multiply_columns(task, 0, matrix.columns);
 }
 
 }  // namespace pyfirstorder::PYFIRSTORDER_TARGET

@@ -80,18 +80,18 @@ class SparseForward {
   }
 
   // Fills tile.hidden of some rows with their pre-activations.
-  void forward(const Tile<T>& tile, const Slot<T>* slots, RowRange range, const int* stop) {
+  void forward(const Tile<T>& tile, const Slot<T>* slots, RowRange range, Shared& shared) {
     for (int64_t i = range.first; i < range.end; ++i) {
       if (slots[i].t == 0) rest(i);
       wanted_[i] = slots[i].t == 0 ? begin(i, row_of(tile.x, i)) : follow(i);
     }
-    multiply(tile, range, stop);
+    multiply(tile, range, shared);
     for (int64_t i = range.first; i < range.end; ++i) take_product(i, row_of(tile.hidden, i));
     for (int64_t i = range.first; i < range.end; ++i) {
       const bool is_due = slots[i].t > 0 && slots[i].t % kRenewal == 0;
       wanted_[i] = is_due ? begin(i, row_of(tile.x, i)) : Wanted::nothing;
     }
-    multiply(tile, range, stop);
+    multiply(tile, range, shared);
     for (int64_t i = range.first; i < range.end; ++i)
       if (wanted_[i] != Wanted::nothing) take_product(i, row_of(tile.hidden, i));
   }
@@ -127,13 +127,13 @@ class SparseForward {
   }
 
   // tile.hidden of all rows that want a product.
-  void multiply(const Tile<T>& tile, RowRange range, const int* stop) {
-    multiply_dense(tile, range, Wanted::point, network_.hidden_bias, stop);
-    multiply_dense(tile, range, Wanted::motion, nullptr, stop);
+  void multiply(const Tile<T>& tile, RowRange range, Shared& shared) {
+    multiply_dense(tile, range, Wanted::point, network_.hidden_bias, shared);
+    multiply_dense(tile, range, Wanted::motion, nullptr, shared);
     multiply_lists(tile, range);
   }
 
-  void multiply_dense(const Tile<T>& tile, RowRange range, Wanted which, const T* start, const int* stop) {
+  void multiply_dense(const Tile<T>& tile, RowRange range, Wanted which, const T* start, Shared& shared) {
     int64_t count = 0;
     for (int64_t i = range.first; i < range.end; ++i) {
       if (wanted_[i] != which) continue;
@@ -141,7 +141,7 @@ class SparseForward {
       slot_of_[count++] = i;
     }
     if (count == 0) return;
-    product<T>(read_only(gathered_), count, network_.hidden, start, product_, stop);
+    product<T>(read_only(gathered_), count, network_.hidden, start, product_, shared);
     const size_t bytes = sizeof(T) * size_t(padded<T>(network_.hidden_features));
     for (int64_t n = 0; n < count; ++n) memcpy(row_of(tile.hidden, slot_of_[n]), row_of(product_, n), bytes);
   }

@@ -93,32 +93,31 @@ inline Rows<const T> read_only(Rows<T> rows) {
 }
 
 template <class T>
-inline void hidden_products(const Network<T>& network, const Tile<T>& tile, int64_t rows, const int* stop) {
-  product<T>(read_only(tile.x), rows, network.hidden, network.hidden_bias, tile.hidden, stop);
+inline void hidden_products(const Network<T>& network, const Tile<T>& tile, int64_t rows, Shared& shared) {
+  product<T>(read_only(tile.x), rows, network.hidden, network.hidden_bias, tile.hidden, shared);
 }
 
 // From pre-activations in tile.hidden to σ(h), σ'(h) and the output.
 template <class T>
-inline void activate(const Network<T>& network, const Tile<T>& tile, int64_t rows, Rows<T> output, const int* stop) {
+inline void activate(const Network<T>& network, const Tile<T>& tile, int64_t rows, Rows<T> output, Shared& shared) {
   const ActivationPass<T> pass = activation_of<T>(network.activation);
   const int64_t n = padded<T>(network.hidden_features);
   for (int64_t row = 0; row < rows; ++row)
     pass(tile.hidden.data + row * tile.hidden.stride, tile.slope.data + row * tile.slope.stride, n,
          T(network.parameter));
-  product<T>(read_only(tile.hidden), rows, network.output, network.output_bias, output, stop);
+  product<T>(read_only(tile.hidden), rows, network.output, network.output_bias, output, shared);
 }
 
 template <class T>
-inline void forward_tile(const Network<T>& network, const Tile<T>& tile, int64_t rows, Rows<T> output,
-                         const int* stop) {
-  hidden_products(network, tile, rows, stop);
-  activate(network, tile, rows, output, stop);
+inline void forward_tile(const Network<T>& network, const Tile<T>& tile, int64_t rows, Rows<T> output, Shared& shared) {
+  hidden_products(network, tile, rows, shared);
+  activate(network, tile, rows, output, shared);
 }
 
 // After forward_tile and the losses of all rows have filled tile.residual: σ' ⊙ Aᵀ r in tile.hidden.
 template <class T>
-inline void residual_to_hidden(const Network<T>& network, const Tile<T>& tile, int64_t rows, const int* stop) {
-  product<T>(read_only(tile.residual), rows, network.output_backward, nullptr, tile.hidden, stop);
+inline void residual_to_hidden(const Network<T>& network, const Tile<T>& tile, int64_t rows, Shared& shared) {
+  product<T>(read_only(tile.residual), rows, network.output_backward, nullptr, tile.hidden, shared);
   const int64_t n = padded<T>(network.hidden_features);
   for (int64_t row = 0; row < rows; ++row) {
     T* const hidden = tile.hidden.data + row * tile.hidden.stride;
@@ -128,9 +127,9 @@ inline void residual_to_hidden(const Network<T>& network, const Tile<T>& tile, i
 }
 
 template <class T>
-inline void backward_tile(const Network<T>& network, const Tile<T>& tile, int64_t rows, const int* stop) {
-  residual_to_hidden(network, tile, rows, stop);
-  product<T>(read_only(tile.hidden), rows, network.hidden_backward, nullptr, tile.gradient, stop);
+inline void backward_tile(const Network<T>& network, const Tile<T>& tile, int64_t rows, Shared& shared) {
+  residual_to_hidden(network, tile, rows, shared);
+  product<T>(read_only(tile.hidden), rows, network.hidden_backward, nullptr, tile.gradient, shared);
 }
 
 template <class T>

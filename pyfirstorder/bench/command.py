@@ -91,7 +91,7 @@ def _dense(threads: int, rounds: int, console: Console, say: Callable[[str], Non
             outcome = run_workload(workload, threads=count, rounds=rounds, contenders=own, on_progress=say)
             outcomes.append(outcome)
             entry = outcome.entries[0]
-            shares = [outcome.flops / s / (p * count) for s, p in zip(entry.seconds, outcome.peak)]
+            shares = [outcome.flops / s / p for s, p in zip(entry.seconds, outcome.peak)]
             rows.append(
                 (workload.name, workload.title, str(count), f"{outcome.share_of_peak(entry):.0%}", f"{max(shares):.0%}")
             )

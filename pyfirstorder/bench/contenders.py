@@ -111,7 +111,7 @@ def torch_parts(data: Data, threads: int) -> Any:
 
     torch.set_num_threads(threads)
     net = data.net
-    activation = {"relu": torch.nn.ReLU, "softplus": torch.nn.Softplus}[net.activation]()
+    activation = {"relu": torch.nn.ReLU, "softplus": torch.nn.Softplus}[net.activation.partition("(")[0]]()
     first = torch.nn.Linear(net.in_features, net.hidden_features)
     second = torch.nn.Linear(net.hidden_features, net.out_features)
     model = torch.nn.Sequential(first, activation, second)

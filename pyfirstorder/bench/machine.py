@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
+from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
 
@@ -15,16 +16,20 @@ from pyfirstorder.config import show_config
 LIBRARIES = ("numpy", "numba", "torch", "jax", "jaxlib", "foolbox", "torchattacks", "adversarial-robustness-toolbox")
 
 
-def peak_flops(dtype: str, count: int = 300_000_000) -> float:
-    """Floating-point operations a second of one thread with registers alone: the best of three short runs."""
+def peak_flops(dtype: str, threads: int = 1, count: int = 300_000_000) -> float:
+    """Floating-point operations a second of so many threads at once, with registers alone: the best of three short runs."""
     from pyfirstorder.backends import _cpu
     from pyfirstorder.backends.cpu import active_isa
 
+    def work(_: int) -> float:
+        return _cpu.multiply_adds(active_isa(), dtype, count)
+
     best = 0.0
-    for _ in range(3):
-        start = time.perf_counter()
-        done = _cpu.multiply_adds(active_isa(), dtype, count)
-        best = max(best, done / (time.perf_counter() - start))
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in range(3):
+            start = time.perf_counter()
+            done = sum(pool.map(work, range(threads)))
+            best = max(best, done / (time.perf_counter() - start))
     return best
 
 

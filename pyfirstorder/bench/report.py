@@ -65,7 +65,7 @@ def _attack_as_json(outcome: Outcome) -> dict[str, Any]:
         "options": {name: getattr(workload, name) for name in options},
         "threads": outcome.threads,
         "flops_of_the_plain_loop": outcome.flops,
-        "peak_flops_of_a_thread": outcome.peak,
+        "peak_flops": outcome.peak,
         "entries": [
             asdict(entry)
             | ({"ratio": outcome.ratio(entry), "share_of_peak": outcome.share_of_peak(entry)} if entry.seconds else {})

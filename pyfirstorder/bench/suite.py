@@ -55,7 +55,7 @@ class Outcome:
     workload: Workload
     flops: float
     threads: int
-    peak: list[float]  # of one thread, one a round
+    peak: list[float]  # of all threads, one a round
     entries: list[Entry]
 
     def entry(self, name: str) -> Entry:
@@ -64,7 +64,7 @@ class Outcome:
 
     def share_of_peak(self, entry: Entry) -> float:
         """Median share of the peak of all threads, counting the flops of the plain loop."""
-        shares = [self.flops / s / (p * self.threads) for s, p in zip(entry.seconds, self.peak)]
+        shares = [self.flops / s / p for s, p in zip(entry.seconds, self.peak)]
         return statistics.median(shares)
 
     def ratio(self, entry: Entry) -> float:
@@ -97,7 +97,7 @@ class Check:
 
     def __call__(self, entry: Entry, x_adv: Array) -> None:
         some = np.asarray(x_adv)[:CHECKED_SAMPLES].astype(np.float64)
-        order = {"linf": np.inf, "l2": 2}[self.workload.norm]
+        order = {"linf": np.inf, "l2": 2, "l1": 1}[self.workload.norm]
         entry.gain = (self.mean_loss(some) - self.clean) / self.gained
         norms = np.linalg.norm(some - self.data.x, ord=order, axis=1)
         entry.excess = max(0.0, float(norms.max()) / self.workload.eps - 1)
@@ -133,7 +133,7 @@ def run_workload(
     peaks = []
     for index in range(rounds):
         on_progress(f"{workload.name}: round {index + 1} of {rounds}")
-        peaks.append(peak_flops(str(data.x.dtype)))
+        peaks.append(peak_flops(str(data.x.dtype), threads))
         for entry, run, repeats in prepared:
             time.sleep(_PAUSE)
             entry.seconds.append(_time(run, repeats))

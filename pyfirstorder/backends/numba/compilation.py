@@ -6,6 +6,10 @@ operation.  ``error_model="numpy"`` makes a division by zero give infinity, as i
 Only the entry points (`entries`) are cached on disk; what they call is compiled into them.  Numba looks at the file of
 a cached function to see whether it changed, but not at the files of the functions that it calls, so the key of every
 entry point holds a digest of this whole package (`source_digest`).
+
+Numba numbers the files of an entry point's signatures and writes the index before the file that it names.  So two
+processes that compile at once, or one that is killed between the two, leave an index that names the code of another
+signature, which is then loaded and run: wrong numbers without an error.  `_KeyedCacheFile` names a file by its content.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 try:
     import numba
+    from numba.core.caching import IndexDataCacheFile
 except ImportError as error:
     raise ImportError('numba is not installed: pip install "pyfirstorder[numba]"') from error
 
@@ -50,10 +55,22 @@ def source_digest() -> str:
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
+class _KeyedCacheFile(IndexDataCacheFile):
+    """Numba's files of a cached function, each named by a digest of its key, and written before the index names it."""
+
+    def save(self, key: object, data: object) -> None:
+        number = int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:8], "big")
+        name = self._data_name(number)
+        self._save_data(name, data)
+        self._save_index(self._load_index() | {key: name})
+
+
 def entry_point(function: Function, **options: bool) -> Function:
     """Compile for a call from Python, kept on disk where there is a folder to keep it in."""
     try:
-        compiled_function: Function = _njit(cache=True, no_cfunc_wrapper=True, **OPTIONS, **options)(function)
+        compiled_function: Any = _njit(cache=True, no_cfunc_wrapper=True, **OPTIONS, **options)(function)
     except RuntimeError:  # neither the folder of this file nor the user's cache folder can be written
         compiled_function = _njit(no_cfunc_wrapper=True, **OPTIONS, **options)(function)
+    else:
+        compiled_function._cache._cache_file.__class__ = _KeyedCacheFile
     return compiled_function
