@@ -17,7 +17,7 @@ LIBRARIES = ("numpy", "numba", "torch", "jax", "jaxlib", "foolbox", "torchattack
 
 
 def peak_flops(dtype: str, threads: int = 1, count: int = 300_000_000) -> float:
-    """Floating-point operations a second of so many threads at once, with registers alone: the best of three short runs."""
+    """Floating-point operations a second of so many threads at once, with registers alone: the best of three runs."""
     from pyfirstorder.backends import _cpu
     from pyfirstorder.backends.cpu import active_isa
 
