@@ -81,6 +81,7 @@ def main() -> None:
     print(f"{chosen.samples} samples of {chosen.features} numbers, {chosen.hidden} hidden units, in blocks of {rows}")
     print(f"in memory {1e6 * in_memory:.1f} us a sample (from {1e6 * min(rates):.1f} to {1e6 * max(rates):.1f})")
     print(f"from the file {1e6 * from_file:.1f} us a sample: {in_memory / from_file:.2f} of the rate in memory")
+    print(f"of that {sweep.seconds / chosen.samples / from_file:.1%} in the attack")
     print(f"own memory: {memory[0] / 2**20:.0f} MiB at the start, {max(memory) / 2**20:.0f} MiB at most")
 
 
