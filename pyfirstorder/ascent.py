@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from pyfirstorder.attacks import DEFAULT_RHO, DEFAULT_SPARSE_FRACTION, attack
+from pyfirstorder.attacks import attack
 from pyfirstorder.results import warn_of_ends
+from pyfirstorder.settings import DEFAULT_RHO, DEFAULT_SPARSE_FRACTION
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pyfirstorder import backends, checks, validate
-from pyfirstorder.problem import (
-    EVALUATIONS,
-    PIECEWISE_LINEAR,
-    STEEPEST_DIRECTION,
-    Array,
-    AttackOptions,
-    Ball,
-    Objective,
-)
+from pyfirstorder.problem import PIECEWISE_LINEAR, Array, AttackOptions, Ball, Objective
 from pyfirstorder.progress import progress_callback
 from pyfirstorder.results import AttackResult, attack_result
+from pyfirstorder.settings import LARGEST, check_settings
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -33,13 +25,7 @@ if TYPE_CHECKING:
     Norm = str | float
     Progress = bool | Callable[[float], None]
 
-ALGORITHMS = ("pgd", "apgd")
 DEFAULT_STEPS_ACROSS = 2.5  # default step size: this * eps / steps, as in Madry et al. 2018, so every point is in reach
-DEFAULT_SPARSE_FRACTION = 0.01  # Tramèr & Boneh 2019
-DEFAULT_RHO = 0.75  # Croce & Hein 2020
-_MOST_STEPS = 2**31 - 2
-_MOST_RESTARTS = 2**31 - 1
-_LARGEST = float(np.finfo(np.float64).max)
 
 
 def attack(
@@ -49,90 +35,59 @@ def attack(
     y: ArrayLike,
     *,
     radii: list[Any],
-    norm: Norm,
-    steps: int,
     loss: str | None,
     bounds: Bounds | None,
     targeted: bool,
     x_init: Array | None,
-    random_start: bool | str,
-    restarts: int,
-    seed: int,
-    sample_offset: int,
-    early_stop: bool,
-    keep: str,
-    trace: bool,
-    on_invalid: str,
     progress: Progress,
     backend: str,
     threads: int | None,
     step_size: ArrayLike | None = None,
     rel_step_size: float | None = None,
-    direction: str | None = None,
-    sparse_fraction: float = DEFAULT_SPARSE_FRACTION,
-    momentum: float = 0.0,
-    retire: bool = True,
-    rho: float = DEFAULT_RHO,
-    evaluation: str = "auto",
+    **names_and_numbers: Any,
 ) -> list[AttackResult]:
-    """Attack every sample at every radius (each a scalar or one number per sample) in one batch, without a warning."""
+    """Attack every sample at every radius (each a scalar or one number per sample) in one batch, without a warning.
+
+    Arguments are those of `pgd` and `apgd`; the ones that are no arrays are listed and checked by `check_settings`.
+    """
+    settings = check_settings(algorithm, **names_and_numbers)
+    norm, asked = settings.norm, settings.options
     validate.network(net)
-    mark = checks.choice("on_invalid", on_invalid, ("raise", "mark")) == "mark"
-    points = validate.points("x", x, net.in_features, mark_invalid=mark)
+    points = validate.points("x", x, net.in_features, mark_invalid=settings.marks_invalid)
     samples, dtype = len(points.rows), points.rows.dtype
-    norm = validate.norm(norm)
     box = validate.bounds(bounds, points)
     rows = points.rows if points.invalid is None else _without_invalid(points, box)
-    each = [validate.radii("eps", radius, samples, dtype) for radius in radii]
-    eps = each[0] if len(each) == 1 else np.concatenate(each)
-    largest = float(eps.max(initial=0.0))
-    if algorithm == "apgd" and math.isinf(largest):
-        raise ValueError("eps: expected finite radii, because apgd takes its step size from them, got infinity")
-    if points.invalid is not None:
-        eps = np.where(np.tile(points.invalid, len(radii)), 0.0, eps)
-    steps = checks.integer("steps", steps, 0, _MOST_STEPS)
-    start = validate.random_start(random_start)
-    if start != "none" and math.isinf(largest):
-        raise ValueError("eps: expected finite radii for a random start, got infinity")
-    if x_init is not None and start != "none":
+    eps, largest = _radii(radii, points, asked)
+    if x_init is not None and asked.random_start != "none":
         raise ValueError("x_init: expected None with random_start, or random_start=False with x_init")
     chosen, count = backends.get(validate.backend(backend)), validate.threads(threads)
     objective = make_objective(net, rows, y, loss, targeted, chosen, count)
-    if checks.flag("early_stop", early_stop) and not objective.has_classes:
+    if asked.early_stop and not objective.has_classes:
         raise ValueError(f"early_stop: expected False, because {objective.loss} has no classes and so no success")
     first = None if x_init is None else validate.like("x_init", x_init, points)
-    with progress_callback(progress) as on_progress:
-        options = AttackOptions(
-            algorithm=checks.choice("algorithm", algorithm, ALGORITHMS),
-            steps=steps,
-            step_size=_step_size(algorithm, eps, steps, step_size, rel_step_size, len(radii), dtype),
-            direction=STEEPEST_DIRECTION[norm] if direction is None else validate.direction(direction),
-            sparse_count=_sparse_count(sparse_fraction, net.in_features),
-            momentum=_momentum(momentum, dtype),
-            random_start=start,
-            restarts=_restarts(restarts, start),
-            seed=checks.integer("seed", seed, 0, 2**64 - 1),
-            sample_offset=checks.integer("sample_offset", sample_offset, 0, 2**62),
-            early_stop=bool(early_stop),
-            keep_best=checks.choice("keep", keep, ("last", "best", "both")) != "last",
-            trace=checks.flag("trace", trace),
-            rho=checks.real("rho", rho, 0.0, 1.0),
-            retire=checks.flag("retire", retire),
-            evaluation=checks.choice("evaluation", evaluation, EVALUATIONS),
-            threads=count,
-            on_progress=on_progress,
-        )
-        _check_evaluation(net, norm, box is not None, options, chosen)
-        ball = Ball(norm, eps, *(box or (None, None)))
+    if asked.momentum > validate.LARGEST[dtype]:
+        validate.within_range("momentum", np.array(asked.momentum), dtype)
+    _check_evaluation(net, norm, box is not None, asked, chosen)
+    options = asked._replace(
+        step_size=_step_size(asked, eps, largest, step_size, rel_step_size, len(radii), dtype),
+        sparse_count=max(1, round(settings.sparse_fraction * net.in_features)),
+        threads=count,
+    )
+    ball = Ball(norm, eps, *(box or (None, None)))
+    if progress is False:
         arrays = chosen.attack(net.weights(dtype), rows, objective, ball, options, first)
-    if keep == "best":
+    else:
+        with progress_callback(progress) as on_progress:
+            options = options._replace(on_progress=on_progress)
+            arrays = chosen.attack(net.weights(dtype), rows, objective, ball, options, first)
+    if settings.keep == "best":
         arrays = arrays.ending_at_best()
     return [
         attack_result(
             arrays if len(radii) == 1 else arrays.rows(i * samples, (i + 1) * samples),
             points,
             x,
-            keep=keep,
+            keep=settings.keep,
             has_classes=objective.has_classes,
             scalar_output=net.scalar_output,
         )
@@ -149,7 +104,7 @@ def make_objective(
         return objective
     output = np.array(backend.forward(net.weights(rows.dtype), rows, threads))
     output[np.arange(len(rows)), objective.labels] = -np.inf
-    return replace(objective, sources=np.argmax(output, axis=1).astype(np.int64))
+    return objective._replace(sources=np.argmax(output, axis=1).astype(np.int64))
 
 
 def _without_invalid(points: Points, box: tuple[Array, Array] | None) -> Array:
@@ -161,51 +116,50 @@ def _without_invalid(points: Points, box: tuple[Array, Array] | None) -> Array:
     return np.where(points.invalid[:, None], neutral, points.rows)
 
 
+def _radii(radii: list[Any], points: Points, asked: AttackOptions) -> tuple[Array, float]:
+    """ε per job, and the largest of them."""
+    samples, dtype = points.rows.shape[0], points.rows.dtype
+    each = [validate.radii("eps", radius, samples, dtype) for radius in radii]
+    eps = each[0] if len(each) == 1 else np.concatenate(each)
+    largest = float(np.maximum.reduce(eps, initial=0.0))
+    if math.isinf(largest) and asked.algorithm == "apgd":
+        raise ValueError("eps: expected finite radii, because apgd takes its step size from them, got infinity")
+    if math.isinf(largest) and asked.random_start != "none":
+        raise ValueError("eps: expected finite radii for a random start, got infinity")
+    if points.invalid is None:
+        return eps, largest
+    eps = np.where(np.tile(points.invalid, len(radii)), 0.0, eps)
+    return eps, float(eps.max(initial=0.0))
+
+
 def _step_size(
-    algorithm: str,
+    asked: AttackOptions,
     eps: Array,
-    steps: int,
+    largest: float,
     step_size: ArrayLike | None,
     rel_step_size: float | None,
     radii: int,
     dtype: np.dtype[Any],
 ) -> Array:
     """η per job, in the units of the norm."""
-    if algorithm == "apgd":
+    if asked.algorithm == "apgd":
         return np.zeros_like(eps)  # it chooses its own
     if step_size is not None and rel_step_size is not None:
         raise ValueError("rel_step_size: expected None with step_size, or the other way round")
     if step_size is not None:
-        return np.tile(validate.finite_per_sample("step_size", step_size, len(eps) // radii, dtype), radii)
-    largest = float(eps.max(initial=0.0))
+        each = validate.finite_per_sample("step_size", step_size, len(eps) // radii, dtype)
+        return each if radii == 1 else np.tile(each, radii)
     if math.isinf(largest):
         raise ValueError("step_size: expected a number, because eps is infinite, got None")
-    name, share = "step_size", DEFAULT_STEPS_ACROSS / max(steps, 1)
+    name, share = "step_size", DEFAULT_STEPS_ACROSS / max(asked.steps, 1)
     if rel_step_size is not None:
-        name, share = "rel_step_size", checks.real("rel_step_size", rel_step_size, 0.0, _LARGEST)
+        name, share = "rel_step_size", checks.real("rel_step_size", rel_step_size, 0.0, LARGEST)
     if largest * share > validate.LARGEST[dtype]:
         raise ValueError(
             f"{name}: expected a step size of at most {validate.LARGEST[dtype]:g}, the largest {dtype}, "
             f"got {share:g} * {largest:g}"
         )
     return eps * share
-
-
-def _momentum(momentum: float, dtype: np.dtype[Any]) -> float:
-    number = checks.real("momentum", momentum, 0.0, _LARGEST)
-    if number > validate.LARGEST[dtype]:
-        validate.within_range("momentum", np.array(number), dtype)
-    return number
-
-
-def _restarts(restarts: int, start: str) -> int:
-    count = checks.integer("restarts", restarts, 1, _MOST_RESTARTS)
-    if count > 1 and start == "none":
-        raise ValueError(
-            f"restarts: expected 1 without a random start, from which all would be the same, got {count}; "
-            "pass random_start=True"
-        )
-    return count
 
 
 def _check_evaluation(net: TwoLayerNetwork, norm: str, has_box: bool, options: AttackOptions, backend: Backend) -> None:
@@ -232,8 +186,3 @@ def _check_evaluation(net: TwoLayerNetwork, norm: str, has_box: bool, options: A
             f"evaluation: 'incremental' is for direction sign or activations {', '.join(PIECEWISE_LINEAR)}, "
             f"got {options.direction} and {net.activation}"
         )
-
-
-def _sparse_count(fraction: float, features: int) -> int:
-    share = checks.real("sparse_fraction", fraction, 0.0, 1.0)
-    return max(1, round(share * features))

@@ -9,7 +9,6 @@ A *job* is one attack of one sample at one radius.  Jobs are numbered so that jo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -53,8 +52,7 @@ class Weights(NamedTuple):
     prepared: dict[str, Any]  # what backends derive from the weights, by backend: filled by them, read by them alone
 
 
-@dataclass(frozen=True)
-class Objective:
+class Objective(NamedTuple):
     """The function of the logits that the attack maximises, one target per sample."""
 
     loss: str
@@ -69,8 +67,7 @@ class Objective:
         return self.labels is not None or self.loss == "logistic"
 
 
-@dataclass(frozen=True)
-class Ball:
+class Ball(NamedTuple):
     """The set of allowed points: ``‖x - x0‖_norm <= eps`` and ``lower <= x <= upper``."""
 
     norm: str
@@ -79,8 +76,7 @@ class Ball:
     upper: Array | None = None  # T (d,)
 
 
-@dataclass(frozen=True)
-class AttackOptions:
+class AttackOptions(NamedTuple):
     """How to search the ball."""
 
     algorithm: str  # "pgd" or "apgd"

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from pyfirstorder import ascent, checks, validate
-from pyfirstorder.attacks import ALGORITHMS, attack
+from pyfirstorder.attacks import attack
 from pyfirstorder.problem import Status
 from pyfirstorder.results import AttackResult, MinimalRadius, RobustnessCurve, warn_of_ends
+from pyfirstorder.settings import ALGORITHMS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

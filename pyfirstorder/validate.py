@@ -219,7 +219,7 @@ class _Box(NamedTuple):
     upper: Array
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=8, typed=True)
 def _box_of_numbers(lower: float, upper: float, features: int, dtype: np.dtype[Any]) -> _Box:
     """The box of two numbers, kept for the calls that follow."""
     box = _box((lower, upper), (features,), features, dtype)
@@ -241,7 +241,7 @@ def _box(value: Sequence[object], sample_shape: tuple[int, ...], features: int, 
             )
         if np.isnan(array).any():
             raise ValueError(f"bounds: expected numbers, got NaN in the {which} bound")
-        sides.append(np.broadcast_to(array.reshape(-1).astype(np.float64), features))
+        sides.append(np.broadcast_to(array.reshape(-1).astype(np.float64) + 0.0, features))  # no zero with a sign
     lower, upper = sides
     if (lower > upper).any():
         j = int(np.argmax(lower > upper))
@@ -307,7 +307,10 @@ def _labels(array: Array, value: object, samples: int, classes: int) -> Array:
         raise TypeError(f"y: expected integer class indices, got {checks.describe(value)}")
     if array.shape != (samples,):
         raise ValueError(f"y: expected shape ({samples},), one class index per sample, got {array.shape}")
-    if not np.logical_and.reduce((array >= 0) & (array < classes)):
+    is_plain = array.dtype == np.int64 and array.flags.c_contiguous
+    if is_plain and np.logical_and.reduce(array.view(np.uint64) < classes):  # what is negative is large there
+        return array
+    if not ((array >= 0) & (array < classes)).all():
         row = int(np.argmax((array < 0) | (array >= classes)))
         raise ValueError(f"y: expected class indices from 0 to {classes - 1}, got {array[row]} in row {row}")
     return np.ascontiguousarray(array, dtype=np.int64)

@@ -6,7 +6,6 @@ several: the native one has an instance per instruction set.  A backend that can
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -155,7 +154,7 @@ def make_objective(loss: str, weights: Weights, x: np.ndarray, targeted: bool = 
     objective = Objective(loss, targeted, labels, None)
     if loss == "dlr" and targeted:
         output[np.arange(samples), labels] = -np.inf
-        objective = replace(objective, sources=np.argmax(output, axis=1))
+        objective = objective._replace(sources=np.argmax(output, axis=1))
     return objective
 
 
@@ -230,12 +229,12 @@ def take(objective: Objective, rows: Any) -> Objective:
         name: None if getattr(objective, name) is None else np.ascontiguousarray(getattr(objective, name)[rows])
         for name in ("labels", "values", "sources")
     }
-    return replace(objective, **parts)
+    return objective._replace(**parts)
 
 
 def take_ball(ball: Ball, rows: Any) -> Ball:
     """The radii of some rows."""
-    return replace(ball, eps=np.ascontiguousarray(ball.eps[rows]))
+    return ball._replace(eps=np.ascontiguousarray(ball.eps[rows]))
 
 
 def assert_same_bits(actual: AttackArrays, expected: AttackArrays, but: tuple[str, ...] = ()) -> None:

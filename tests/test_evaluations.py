@@ -149,6 +149,49 @@ def hold_accuracy(backend, norm, activation, evaluation, options):
     assert other <= 1.5 * dense
 
 
+def kept_after_a_thousand(backend, problem, ball, evaluation):
+    """End of a long incremental attack with small steps, in which many units come and go."""
+    return run(backend, problem, ball, evaluation=evaluation, direction="sign", steps=1000, step_size=ball.eps / 30)
+
+
+@every_native
+@every_dtype
+def test_a_gradient_of_zero_stays_zero_where_units_come_and_go(backend, dtype):
+    """Of each unit one coordinate in two counts, so that often no unit that is on sees a coordinate."""
+    problem = make_problem(d=40, m=12, k=3, samples=33, dtype=dtype, seed=24)
+    keep = np.random.default_rng(1).random((12, 40)) < 0.2
+    weights = reweigh(problem.weights, hidden_weight=np.where(keep, problem.weights.hidden_weight, dtype(0)))
+    problem = problem._replace(weights=weights)
+    ball = make_ball("linf", problem.x)
+    dense, incremental = (kept_after_a_thousand(backend, problem, ball, name) for name in ("dense", "incremental"))
+    unmoved = dense.x_adv == problem.x
+    assert unmoved.any(axis=1).sum() > 10
+    np.testing.assert_array_equal(incremental.x_adv == problem.x, unmoved)
+    np.testing.assert_array_equal(incremental.status, dense.status)
+
+
+@every_native
+@every_dtype
+def test_a_unit_that_dwarfs_the_others_leaves_no_rounding_behind(backend, dtype):
+    """It is on at some samples and in some steps; where it is off, the gradient is that of the small ones."""
+    problem = make_problem(d=33, m=65, k=3, samples=65, dtype=dtype, seed=25)
+    hidden_weight, hidden_bias = problem.weights.hidden_weight.copy(), problem.weights.hidden_bias.copy()
+    output_weight = problem.weights.output_weight.copy()
+    output_weight[:, 7] *= dtype(1e7 if dtype == np.float32 else 1e15)
+    hidden_bias[7] -= 3 * np.abs(hidden_bias[7]) + 3
+    weights = reweigh(
+        problem.weights, hidden_weight=hidden_weight, hidden_bias=hidden_bias, output_weight=output_weight
+    )
+    problem = problem._replace(weights=weights)
+    ball = make_ball("linf", problem.x)
+    for steps in (1, 20):
+        options = {"direction": "sign", "steps": steps, "step_size": ball.eps / 30}
+        dense, incremental = (
+            run(backend, problem, ball, evaluation=name, **options) for name in ("dense", "incremental")
+        )
+        np.testing.assert_array_equal(incremental.x_adv, dense.x_adv)
+
+
 # ------------------------------------------------------------------ promises
 
 

@@ -39,6 +39,12 @@ def test_norms_may_be_spelled_in_every_usual_way(spellings, norm):
         np.testing.assert_array_equal(fo.project(X, eps=0.3, norm=spelling), expected)
 
 
+def test_a_bound_of_minus_zero_is_a_bound_of_zero():
+    for lower in (-0.0, 0.0, np.full(4, -0.0)):
+        moved = fo.pgd(NET, X, Y, eps=2.0, bounds=(lower, 1), steps=3).x_adv
+        assert not np.signbit(moved).any()
+
+
 def strided(x: np.ndarray) -> np.ndarray:
     wide = np.full((2 * len(x), 2 * x.shape[1]), np.nan)
     wide[::2, ::2] = x

@@ -20,9 +20,11 @@ cpu = pytest.importorskip("pyfirstorder.backends.cpu", reason="the native engine
 SOURCE = Path(__file__).parents[1] / "csrc" / "cpu" / "engine.cpp"
 
 LONG_ATTACK = """
+import signal
 import time
 import numpy as np
 import pyfirstorder as fo
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have had it ignored
 net = fo.random_network(784, 1024, activation="relu")
 x, y = np.zeros((64, 784), np.float32) + 0.5, np.zeros(64, np.float32)
 fo.pgd(net, x, y, eps=0.1, steps=1, loss="squared")
@@ -80,6 +82,31 @@ def test_other_python_threads_run_during_an_attack():
         time.sleep(0.001)
     worker.join()
     assert turns > 20  # a call that kept the interpreter would allow two or three
+
+
+@pytest.mark.parametrize(("norm", "bounds"), [("linf", (0, 1)), ("l2", None)])
+def test_threads_that_begin_at_once_on_a_new_network_wait_for_each_other(norm, bounds):
+    """The first of them prepares what attacks of the network share (A W, W Wᵀ), and needs the interpreter to end."""
+    rng = np.random.default_rng(0)
+    x, y = rng.random((4, 784), np.float32), np.arange(4)
+    for _ in range(5):
+        hidden, output = rng.standard_normal((512, 784), np.float32), rng.standard_normal((10, 512), np.float32)
+        net = fo.TwoLayerNetwork(hidden, output)
+        fo.forward(net, x)
+        barrier, ends = threading.Barrier(6), []
+
+        def attack(net=net, barrier=barrier, ends=ends):
+            barrier.wait()
+            ends.append(fo.pgd(net, x, y, eps=0.1, steps=60, norm=norm, bounds=bounds, threads=1, backend="cpu").x_adv)
+
+        workers = [threading.Thread(target=attack, daemon=True) for _ in range(6)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join(60)
+        assert len(ends) == 6
+        for end in ends:
+            np.testing.assert_array_equal(end, ends[0])
 
 
 @pytest.mark.parametrize("isa", cpu.supported_isas())

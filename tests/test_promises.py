@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 
 import numpy as np
 import pytest
@@ -234,7 +233,7 @@ def test_a_restart_that_succeeds_is_kept_before_one_with_a_larger_loss(backend, 
     """With many classes the cross-entropy can be larger where no rival has overtaken the class yet."""
     problem = make_problem(samples=127, k=33, dtype=dtype, seed=51)
     labels = np.argmax(backend.forward(problem.weights, problem.x, 1), axis=1)
-    problem = problem._replace(objective=dataclasses.replace(problem.objective, labels=labels))
+    problem = problem._replace(objective=problem.objective._replace(labels=labels))
     ball = make_ball("l2", problem.x, eps=1.5)
     kept = run(backend, problem, ball, steps=0, random_start="ball", restarts=5, keep_best=True)
     starts = np.stack([backend.random_start(problem.x, ball, False, 0, restart, 0) for restart in range(5)])

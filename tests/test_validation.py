@@ -193,6 +193,12 @@ def test_apgd_refuses_what_pgd_refuses(case):
         fo.apgd(NET, arguments.pop("x"), arguments.pop("y"), **arguments)
 
 
+def test_a_wrong_option_draws_no_progress_bar(capsys):
+    with pytest.raises(ValueError, match="seed"):
+        fo.pgd(NET, X, Y, eps=0.1, seed=-1, progress=True)
+    assert not "".join(capsys.readouterr())
+
+
 def test_apgd_refuses_restarts_of_one_start():
     with pytest.raises(ValueError, match=r"restarts: expected 1 without a random start"):
         fo.apgd(NET, X, Y, eps=0.1, random_start=False, restarts=2)

@@ -9,7 +9,6 @@ largest coordinates) the bound covers both sides of the jump for values within r
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -43,13 +42,13 @@ def widen(problem: Problem) -> Problem:
     w, o = problem.weights, problem.objective
     arrays = {name: part.astype(np.float64) for name, part in w._asdict().items() if isinstance(part, np.ndarray)}
     values = None if o.values is None else o.values.astype(np.float64)
-    return Problem(reweigh(w, **arrays), problem.x.astype(np.float64), replace(o, values=values))
+    return Problem(reweigh(w, **arrays), problem.x.astype(np.float64), o._replace(values=values))
 
 
 def widen_ball(ball: Ball) -> Ball:
     """The same ball and box in float64."""
     lower, upper = (None if side is None else side.astype(np.float64) for side in (ball.lower, ball.upper))
-    return replace(ball, lower=lower, upper=upper)
+    return ball._replace(lower=lower, upper=upper)
 
 
 def evaluate(problem: Problem, x: np.ndarray | None = None) -> Truth:

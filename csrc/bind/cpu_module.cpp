@@ -230,10 +230,16 @@ py::array multiply(const std::string& isa, const Array<T>& left, const Array<T>&
   return product;
 }
 
+// Waits for a mutex without holding the GIL, which its owner may need to go on.
+std::unique_lock<std::mutex> lock_without_gil(std::mutex& mutex) {
+  const py::gil_scoped_release release;
+  return std::unique_lock<std::mutex>(mutex);
+}
+
 // W Wᵀ, packed: made once for a network, by the first call that wants it.
 template <class T>
 void provide_gram(PackedNetwork<T>& packed, int threads) {
-  const std::lock_guard<std::mutex> guard(*packed.lock);
+  const std::unique_lock<std::mutex> guard = lock_without_gil(*packed.lock);
   Network<T>& network = packed.network;
   if (network.gram.data) return;
   const int64_t m = network.hidden_features;
@@ -250,7 +256,7 @@ void provide_gram(PackedNetwork<T>& packed, int threads) {
 // A W in padded rows: made once for a network, by the first call that wants it.
 template <class T>
 void provide_reference_jacobian(PackedNetwork<T>& packed, int threads) {
-  const std::lock_guard<std::mutex> guard(*packed.lock);
+  const std::unique_lock<std::mutex> guard = lock_without_gil(*packed.lock);
   Network<T>& network = packed.network;
   if (network.reference_jacobian) return;
   const int64_t d = network.in_features, k = network.out_features;

@@ -52,6 +52,8 @@ struct Network {
   const T* reference_jacobian;  // A W, k padded rows of d; null until it is wanted
   Panels<T> gram;               // W Wᵀ: m deep, m columns; data is null until it is wanted
   double gram_norm;             // its Frobenius norm
+  bool has_even_terms;          // see cpu/term_sizes.hpp
+  int64_t most_zero_terms;      // likewise
   int64_t in_features;
   int64_t hidden_features;
   int64_t out_features;
@@ -146,8 +148,8 @@ struct Shared {
   void (*yield)();                                // lets other threads run
   void (*work)(void* what, int part, int parts);  // what is being shared out, null at the end
   void* what;
-  int posted;  // how many times something was shared out
-  int done;    // helpers that have done their part of it
+  int64_t posted;  // how many times something was shared out
+  int64_t done;    // helpers that have done their part of it
 };
 
 constexpr int kLocks = 64;

@@ -1,9 +1,10 @@
 // The whole attack on a tile of rows, from first step to last.
 //
-// One worker takes rows (a job and one of its restarts) off a shared counter into the slots of its tile.  All slots are
-// evaluated together; then each ends or steps by itself, and the slot of a row that ended takes the next row.  Rows of
-// a tile may so stand at different steps, and nothing about a row depends on the others.  The rules are those of
-// pyfirstorder/backends/reference/attack.py, where they are numbered.
+// One worker takes rows (a job and one of its restarts) off a shared counter into the slots of its tile.  The live
+// slots are evaluated together; then each ends or steps by itself, and goes on alone while that needs no shared
+// product. Slots of rows that have ended lie behind the live ones until several can be handed over and filled again
+// together. Rows of a tile may so stand at different steps, and nothing about a row depends on the others.  The rules
+// are those of pyfirstorder/backends/reference/attack.py, where they are numbered.
 #pragma once
 
 #include "evaluator.hpp"
@@ -55,8 +56,8 @@ class AttackWorker {
         if (live_ == 0) return;
       }
       evaluate({0, live_});
-      for (int64_t i = live_ - 1; i >= 0 && !stopped();
-           --i)  // from the last, so that the slot that moves has been seen
+      // from the last slot: the one that takes the place of an ended one has been seen
+      for (int64_t i = live_ - 1; i >= 0 && !stopped(); --i)
         if (run_ahead(i)) set_aside(i);
     }
   }

@@ -13,9 +13,19 @@ namespace pyfirstorder {
 
 constexpr int kSpins = 1000;  // looks before a waiting thread lets others run
 
-static inline void wait_until(const Shared& shared, const int& value, int wanted) {
+// Tells the processor that this thread waits.
+static inline void pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+static inline void wait_until(const Shared& shared, const int64_t& value, int64_t wanted) {
   for (int spins = 0; __atomic_load_n(&value, __ATOMIC_ACQUIRE) != wanted; ++spins)
     if (spins >= kSpins) shared.yield();
+    else pause();
 }
 
 // Calls work(what, part, parts) once for each part, on this thread and on the helpers.
@@ -30,7 +40,7 @@ static inline void share_out(Shared& shared, void (*work)(void* what, int part, 
 
 // Takes part `part` of everything that is shared out, until dismiss_helpers().
 static inline void help(Shared& shared, int part) {
-  for (int posted = 1;; ++posted) {
+  for (int64_t posted = 1;; ++posted) {
     wait_until(shared, shared.posted, posted);
     if (!shared.work) return;
     shared.work(shared.what, part, shared.helpers + 1);

@@ -4,6 +4,7 @@
 #include "attack.hpp"
 #include "hidden_space.hpp"
 #include "peak.hpp"
+#include "term_sizes.hpp"
 #include "tile.hpp"
 
 namespace pyfirstorder::PYFIRSTORDER_TARGET {
@@ -247,6 +248,10 @@ void pack_network(const Weights<T>& weights, void* memory, Network<T>& network) 
   pack(weights.hidden_weight, m, d, d, 1, piece[5]);
   for (int64_t unit = 0; piece[6] && unit < m; ++unit)
     copy_row(weights.hidden_weight + unit * d, d, piece[6] + unit * padded<T>(d));
+  if (is_piecewise_linear(network.activation)) {
+    network.has_even_terms = has_even_terms(weights.hidden_weight, weights.output_weight, d, m, k);
+    network.most_zero_terms = most_zero_terms(weights.hidden_weight, weights.output_weight, d, m, k);
+  }
   network.hidden_rows = piece[6];
   network.hidden_bias = piece[0];
   network.output_bias = piece[1];

@@ -65,16 +65,16 @@ class Jacobian {
     int64_t dense = 0, begun = 0;
     for (int64_t i = range.first; i < range.end; ++i) {
       T* const slope = row_of(tile.slope, i);
-      const bool first = slots[i].t == 0;
-      if (first) terms_[i] = kNone;
+      const bool first = slots[i].t == 0, is_exact = !may_cancel(slope);
+      if (first || !is_exact) terms_[i] = kNone;
       const Changes changes = first ? no_changes(0) : find_changed(slope, row_of(slope_, i));
       const int64_t count = changes.count;
       calm_[i] = 6 * count * network_.out_features < network_.hidden_features;
       memcpy(row_of(slope_, i), slope, sizeof(T) * size_t(padded<T>(network_.hidden_features)));
-      if (terms_[i] != kNone && pays_to_follow(i, count)) {
+      if (pays_to_follow(i, count)) {
         terms_[i] += count;
         follow(i, changes, row_of(tile.residual, i), row_of(tile.gradient, i));
-      } else if (pays_to_build(count, steps_ - slots[i].t)) {
+      } else if (is_exact && pays_to_build(count, steps_ - slots[i].t)) {
         terms_[i] = 0;
         begun_[begun++] = i;
       } else {
@@ -105,6 +105,17 @@ class Jacobian {
     changes.unit[changes.count++] = int32_t(unit);
   }
 
+  // Whether the units that are on may all have a zero weight in some coordinate, so that J must be exactly zero there.
+  bool may_cancel(const T* slope) const {
+    const int64_t m = network_.hidden_features;
+    Bits<T> off{};
+    for (int64_t j = 0; j < padded<T>(m); j += lanes<T>()) off += load(slope + j) == Vec<T>{};  // true is -1
+    int64_t on = padded<T>(m);
+    for (int lane = 0; lane < lanes<T>(); ++lane) on += off[lane];
+    for (int64_t j = m; j < padded<T>(m); ++j) on -= slope[j] != 0;
+    return on <= network_.most_zero_terms;
+  }
+
   // From the slopes before.  Their rows of W are fetched, since follow() goes through them a strip at a time.
   Changes find_changed(const T* now, const T* before) {
     Changes changes = no_changes(0);
@@ -112,6 +123,10 @@ class Jacobian {
       if (!any(load(now + first) != load(before + first))) continue;
       for (int64_t j = first; j < first + lanes<T>() && j < network_.hidden_features; ++j)
         if (now[j] != before[j]) {
+          if (!are_few(changes.count)) {
+            ++changes.count;  // nobody will follow them
+            continue;
+          }
           add(changes, j, now[j] - before[j]);
           fetch_row(j);
         }
@@ -134,10 +149,11 @@ class Jacobian {
   }
 
   // In units of one k-th of a dense product: a term is read and added at a third of its speed.
+  bool are_few(int64_t count) const { return 3 * count * network_.out_features < network_.hidden_features; }
+
+  // After as many terms as a fresh sum has, J is built anew.
   bool pays_to_follow(int64_t i, int64_t count) const {
-    // and after as many terms as a fresh sum has, J is built anew
-    return terms_[i] + count <= network_.hidden_features &&
-           3 * count * network_.out_features < network_.hidden_features;
+    return terms_[i] != kNone && are_few(count) && terms_[i] + count <= network_.hidden_features;
   }
 
   // As many units change in the steps to come as in this one, none if it is the first; half of them make up J.
@@ -270,24 +286,21 @@ class Jacobian {
     static constexpr int value = ROWS;
   };
 
-  // Calls body(c, Count<rows>) for groups of outputs: as even as can be, none across two panels.
+  // Calls body(c, Count<rows>) for groups of outputs, as even as can be.
   template <class Body>
   void for_output_groups(Body body) const {
     constexpr int64_t kMost = 5;
-    for (int64_t first = 0; first < network_.out_features; first += panel_width<T>()) {
-      const int64_t left = network_.out_features - first, n = left < panel_width<T>() ? left : panel_width<T>();
-      const int64_t groups = (n + kMost - 1) / kMost;
-      for (int64_t group = 0, c = 0; group < groups; ++group) {
-        const int64_t rows = (n - c + groups - group - 1) / (groups - group);
-        switch (rows) {
-          case 1: body(first + c, Count<1>{}); break;
-          case 2: body(first + c, Count<2>{}); break;
-          case 3: body(first + c, Count<3>{}); break;
-          case 4: body(first + c, Count<4>{}); break;
-          default: body(first + c, Count<5>{});
-        }
-        c += rows;
+    const int64_t k = network_.out_features, groups = (k + kMost - 1) / kMost;
+    for (int64_t group = 0, c = 0; group < groups; ++group) {
+      const int64_t rows = (k - c + groups - group - 1) / (groups - group);
+      switch (rows) {
+        case 1: body(c, Count<1>{}); break;
+        case 2: body(c, Count<2>{}); break;
+        case 3: body(c, Count<3>{}); break;
+        case 4: body(c, Count<4>{}); break;
+        default: body(c, Count<5>{});
       }
+      c += rows;
     }
   }
 

@@ -38,7 +38,7 @@ bool shares_products(const Task<T>& task, int threads) {
   constexpr int64_t kBeyondOneCore = 1 << 20, kBeyondCaches = 16 << 20;  // bytes
   const Network<T>& network = *task.network;
   const int64_t bytes = network.in_features * network.hidden_features * int64_t(sizeof(T));
-  return (task.rows < threads && bytes >= kBeyondOneCore) || (task.rows <= kFewRows && bytes >= kBeyondCaches);
+  return (task.rows == 1 && bytes >= kBeyondOneCore) || (task.rows <= kFewRows && bytes >= kBeyondCaches);
 }
 
 }  // namespace
@@ -54,8 +54,11 @@ void run_operation(const Operation<T>& operation, Task<T> task, int threads, boo
   shared.locks = locks;
   shared.yield = std::this_thread::yield;
   std::vector<AlignedMemory> spaces;  // all before any thread starts: out of memory is an exception of this thread
+  spaces.reserve(size_t(count));
   for (int64_t i = 0; i < count; ++i) spaces.push_back(allocate_aligned(operation.workspace(task)));
   std::vector<std::thread> helpers, workers;
+  helpers.reserve(size_t(threads));  // so that nothing but a missing thread can fail below
+  workers.reserve(size_t(count));
   try {
     for (int part = 1; is_shared && part < threads; ++part) {
       helpers.emplace_back([&shared, part] { help(shared, part); });
@@ -71,7 +74,7 @@ void run_operation(const Operation<T>& operation, Task<T> task, int threads, boo
         operation.work(task, shared, spaces[size_t(i)].get());
         countdown.arrive();
       });
-    } catch (const std::system_error&) {  // the same
+    } catch (const std::system_error&) {  // those that there are take its rows
       for (; i < count; ++i) countdown.arrive();
     }
   }

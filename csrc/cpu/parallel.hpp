@@ -36,7 +36,8 @@ class Supervisor {
   virtual bool wants_stop(double finished_share) = 0;
 };
 
-// Runs an operation on up to `threads` workers.  A short task runs on the calling thread as one of them; for a long one
+// Runs an operation on up to `threads` workers, or on one that the other threads help (crew.hpp).  A short task runs on
+// the calling thread as one of them; for a long one
 // (`is_long`) the calling thread only watches, so that it can answer signals at once.
 template <class T>
 void run_operation(const Operation<T>& operation, Task<T> task, int threads, bool is_long, Supervisor& supervisor);

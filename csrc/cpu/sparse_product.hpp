@@ -2,8 +2,9 @@
 // others.
 //
 // Every element is one chain of fused multiply-adds in the order of the list: for a list that ascends and leaves out
-// zeros alone, the bits of product().  A row reads four panels at once; two thirds of the speed of a dense product is
-// what the loads leave, so it pays where less than about 2/5 of the numbers are not zero.
+// zeros alone, the value of product() to the bit (but for the sign of a zero).  A row reads four panels at once; two
+// thirds of the speed of a dense product is what the loads leave, so it pays where less than about 2/5 of the numbers
+// are not zero.
 #pragma once
 
 #include "panels.hpp"
@@ -76,7 +77,7 @@ inline SparseKernel<T> sparse_kernel_of(int64_t width) {
   }
 }
 
-// Calls body(first column, width, panel, kernel) for a few panels after another: they stay in the cache for all rows
+// Calls body(first column, panel, kernel) for a few panels after another: they stay in the cache for all rows
 // that body multiplies.
 template <class T, class Body>
 inline void for_sparse_panels(const Panels<T>& matrix, Body body) {

@@ -9,7 +9,8 @@ entry point holds a digest of this whole package (`source_digest`).
 
 Numba numbers the files of an entry point's signatures and writes the index before the file that it names.  So two
 processes that compile at once, or one that is killed between the two, leave an index that names the code of another
-signature, which is then loaded and run: wrong numbers without an error.  `_KeyedCacheFile` names a file by its content.
+signature, which is then loaded and run: wrong numbers without an error.  `_KeyedCacheFile` names a file by the
+signature, options and sources that it was compiled from.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 try:
     import numba
-    from numba.core.caching import IndexDataCacheFile
+    from numba.core.caching import IndexDataCacheFile, NullCache
 except ImportError as error:
     raise ImportError('numba is not installed: pip install "pyfirstorder[numba]"') from error
 
@@ -56,10 +57,11 @@ def source_digest() -> str:
 
 
 class _KeyedCacheFile(IndexDataCacheFile):
-    """Numba's files of a cached function, each named by a digest of its key, and written before the index names it."""
+    """Numba's files of a cached function, named by a digest of their origin and written before the index names them."""
 
     def save(self, key: object, data: object) -> None:
-        number = int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:8], "big")
+        origin = repr((numba.__version__, self._source_stamp, key))
+        number = int.from_bytes(hashlib.sha256(origin.encode()).digest()[:8], "big")
         name = self._data_name(number)
         self._save_data(name, data)
         self._save_index(self._load_index() | {key: name})
@@ -72,5 +74,7 @@ def entry_point(function: Function, **options: bool) -> Function:
     except RuntimeError:  # neither the folder of this file nor the user's cache folder can be written
         compiled_function = _njit(no_cfunc_wrapper=True, **OPTIONS, **options)(function)
     else:
-        compiled_function._cache._cache_file.__class__ = _KeyedCacheFile
+        cache = getattr(compiled_function, "_cache", NullCache())  # there is none with NUMBA_DISABLE_JIT
+        if not isinstance(cache, NullCache):
+            cache._cache_file.__class__ = _KeyedCacheFile
     return compiled_function

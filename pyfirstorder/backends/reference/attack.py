@@ -18,7 +18,6 @@ Croce & Hein 2021 (arXiv 2103.01208).
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -64,8 +63,7 @@ def attack(
 
 def take_objective(objective: Objective, rows: Array) -> Objective:
     """The targets of the given rows."""
-    return replace(
-        objective,
+    return objective._replace(
         labels=None if objective.labels is None else objective.labels[rows],
         values=None if objective.values is None else objective.values[rows],
         sources=None if objective.sources is None else objective.sources[rows],
@@ -149,7 +147,7 @@ class _Run:
         product = np.linalg.norm(gradient.direction.astype(np.float64), axis=1) * delta_norm
         inner = np.sum(gradient.direction * delta, axis=1)
         cosine = np.divide(inner, product, out=np.zeros_like(inner), where=product > 0)
-        ball = replace(self.ball, eps=self.ball.eps[rows])
+        ball = self.ball._replace(eps=self.ball.eps[rows])
         ahead = projections.advance(
             self.x_adv[rows], self.x0[rows], g.astype(self.x_adv.dtype), np.ones(len(rows)), ball
         )
@@ -185,7 +183,7 @@ class _Run:
         rows = self.live
         self.steps[rows] += 1
         x = self.x_adv[rows]
-        ball = replace(self.ball, eps=self.ball.eps[rows])
+        ball = self.ball._replace(eps=self.ball.eps[rows])
         if self.apgd is not None:
             moved = self.apgd.step(rows, x, gradient, ball, t)
         else:
