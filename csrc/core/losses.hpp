@@ -29,31 +29,44 @@ struct Target {
   bool targeted;
 };
 
-// The largest logit but that of one index; the first of equals.
+// Which logits of a vector are neither that of the label nor padding.
 template <class T>
-struct Rival {
-  T value;
-  int64_t index;
-};
+inline Bits<T> competes(int64_t first, int64_t outputs, int64_t label) {
+  const Bits<T> place = ascending<T>();
+  return (place < broadcast_place<T>(outputs - first)) & (place != broadcast_place<T>(label - first));
+}
 
-// z has room up to a multiple of the vector length, and its padding is overwritten.
+// A vector of logits, with -infinity for those that do not compete.
 template <class T>
-inline Rival<T> strongest_other(T* z, int64_t outputs, int64_t label) {
-  const T own = z[label];
-  z[label] = -infinity<T>();
-  for (int64_t j = outputs; j < padded<T>(outputs); ++j) z[j] = -infinity<T>();
-  Vec<T> most = load(z);
-  for (int64_t j = lanes<T>(); j < outputs; j += lanes<T>()) most = max(load(z + j), most);
-  Rival<T> rival{largest(most), 0};
-  while (rival.index < outputs - 1 && !(z[rival.index] == rival.value && rival.index != label)) ++rival.index;
-  z[label] = own;
-  return rival;
+inline Vec<T> rivals_at(const T* z, int64_t first, int64_t outputs, int64_t label) {
+  return select(competes<T>(first, outputs, label), load(z + first), broadcast<Vec<T>>(-infinity<T>()));
+}
+
+// The largest logit but that of the label; NaN if one of them is NaN.  z can be read up to a multiple of the vector
+// length.
+template <class T>
+inline T strongest_rival(const T* z, int64_t outputs, int64_t label) {
+  Vec<T> most = rivals_at(z, 0, outputs, label);
+  for (int64_t j = lanes<T>(); j < outputs; j += lanes<T>()) {
+    const Vec<T> more = rivals_at(z, j, outputs, label);
+    most = select(more <= most, most, select(most == most, more, most));
+  }
+  return any(most != most) ? T(__builtin_nan("")) : largest(most);
+}
+
+// The first place but the label's that holds a value; the last one if none does.
+template <class T>
+inline int64_t place_of(T value, const T* z, int64_t outputs, int64_t label) {
+  int64_t place = 0;
+  while (place < outputs - 1 && !(z[place] == value && place != label)) ++place;
+  return place;
 }
 
 // Whether the prediction, the first largest logit, is not the label (or is, where targeted).
 template <class T>
-inline bool class_success(Rival<T> rival, T own, const Target<T>& target) {
-  const bool hit = own > rival.value || (own == rival.value && target.label < rival.index);
+inline bool class_success(T rival, const T* z, int64_t outputs, const Target<T>& target) {
+  const T own = z[target.label];
+  const bool hit = own > rival || (own == rival && target.label < place_of(rival, z, outputs, target.label));
   return hit == target.targeted;
 }
 
@@ -98,33 +111,30 @@ struct CrossEntropy {
   template <class T>
   static LossValue<T> apply(T* z, T* residual, const Target<T>& target, int64_t outputs) {
     using V = Vec<T>;
-    const Rival<T> rival = strongest_other(z, outputs, target.label);
-    const T own = z[target.label];
-    z[target.label] = -infinity<T>();
+    const T rival = strongest_rival(z, outputs, target.label), own = z[target.label];
     V sums{};
     for (int64_t j = 0; j < outputs; j += lanes<T>()) {
-      const V e = exp(load(z + j) - broadcast<V>(rival.value));  // padding holds -infinity: adds nothing
+      const Bits<T> counts = competes<T>(j, outputs, target.label);
+      const V e = select(counts, exp(select(counts, load(z + j) - broadcast<V>(rival), V{})), V{});
       sums = sums + e;
       store(residual + j, broadcast<V>(target.sign) * e);
     }
-    z[target.label] = own;
     const T total = sum(sums);  // in [1, k)
     residual[target.label] = -target.sign * total;
-    const double t = double(rival.value) - double(own);
+    const double t = double(rival) - double(own);
     const double value = t > 0 ? t + ::log(double(total) + ::exp(-t)) : ::log1p(double(total) * ::exp(t));
-    return {target.sign * T(value), T(::exp(t - value)), class_success(rival, own, target)};
+    return {target.sign * T(value), T(::exp(t - value)), class_success(rival, z, outputs, target)};
   }
 };
 
 struct Margin {
   template <class T>
   static LossValue<T> apply(T* z, T* residual, const Target<T>& target, int64_t outputs) {
-    const Rival<T> rival = strongest_other(z, outputs, target.label);
-    const T own = z[target.label];
+    const T rival = strongest_rival(z, outputs, target.label), own = z[target.label];
     for (int64_t j = 0; j < outputs; ++j) residual[j] = T(0);
-    residual[rival.index] = target.sign;
+    residual[place_of(rival, z, outputs, target.label)] = target.sign;
     residual[target.label] = -target.sign;
-    return {target.sign * (rival.value - own), T(1), class_success(rival, own, target)};
+    return {target.sign * (rival - own), T(1), class_success(rival, z, outputs, target)};
   }
 };
 
@@ -147,12 +157,11 @@ struct Dlr {
   static LossValue<T> apply(T* z, T* residual, const Target<T>& target, int64_t outputs) {
     if (outputs == 2) return Margin::apply(z, residual, target, outputs);
     const T guard = T(1e-12);  // as in the authors' code: logits may be tied
-    const Rival<T> rival = strongest_other(z, outputs, target.label);
-    const T own = z[target.label];
+    const T rival = strongest_rival(z, outputs, target.label), own = z[target.label];
     int64_t order[4] = {0, 0, 0, 0};
     largest_four(z, outputs, order);
     for (int64_t j = 0; j < outputs; ++j) residual[j] = T(0);
-    const bool success = class_success(rival, own, target);
+    const bool success = class_success(rival, z, outputs, target);
     if (target.targeted) {
       const T half = T(0.5);
       const T width = z[order[0]] - half * (z[order[2]] + z[order[3]]) + guard;
@@ -165,8 +174,8 @@ struct Dlr {
       return {-ratio, 1 / width, success};
     }
     const T width = z[order[0]] - z[order[2]] + guard;
-    const T ratio = (own - rival.value) / width;
-    residual[rival.index] += 1;
+    const T ratio = (own - rival) / width;
+    residual[place_of(rival, z, outputs, target.label)] += 1;
     residual[target.label] -= 1;
     residual[order[0]] += ratio;
     residual[order[2]] -= ratio;

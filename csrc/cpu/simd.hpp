@@ -27,6 +27,7 @@ template <>
 struct VectorOf<float> {
   typedef float type __attribute__((vector_size(PYFIRSTORDER_VECTOR_BYTES)));
   typedef int32_t bits __attribute__((vector_size(PYFIRSTORDER_VECTOR_BYTES)));
+  typedef int32_t word;
   typedef float half __attribute__((vector_size(PYFIRSTORDER_VECTOR_BYTES / 2)));
   typedef int32_t half_bits __attribute__((vector_size(PYFIRSTORDER_VECTOR_BYTES / 2)));
 };
@@ -34,6 +35,7 @@ template <>
 struct VectorOf<double> {
   typedef double type __attribute__((vector_size(PYFIRSTORDER_VECTOR_BYTES)));
   typedef int64_t bits __attribute__((vector_size(PYFIRSTORDER_VECTOR_BYTES)));
+  typedef int64_t word;
 };
 
 template <class T>
@@ -109,6 +111,20 @@ inline V fma(V a, V b, V c) {
   if constexpr (sizeof(Element<V>) == 4) return V(_mm256_fmadd_ps(__m256(a), __m256(b), __m256(c)));
   else return V(_mm256_fmadd_pd(__m256d(a), __m256d(b), __m256d(c)));
 #endif
+}
+
+// 0, 1, 2, … by lane.
+template <class T>
+inline Bits<T> ascending() {
+  Bits<T> places{};
+  for (int lane = 0; lane < lanes<T>(); ++lane) places[lane] = lane;
+  return places;
+}
+
+// The same place in all lanes.
+template <class T>
+inline Bits<T> broadcast_place(int64_t place) {
+  return Bits<T>{} + typename VectorOf<T>::word(place);
 }
 
 template <class V, class M>
