@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyfirstorder import backends, validate
+from pyfirstorder import arrays, backends, validate
 from pyfirstorder.attacks import make_objective
 from pyfirstorder.problem import Array, Ball
 
@@ -50,6 +50,11 @@ def forward(net: TwoLayerNetwork, x: Array, *, backend: str = "auto", threads: i
            [0., 0.]])
     """
     validate.network(net)
+    arrays.refuse_gradients("x", x, "pyfirstorder.interop.torch.forward")
+    return arrays.give(_forward(net, x, backend, threads), x)
+
+
+def _forward(net: TwoLayerNetwork, x: Array, backend: str, threads: int | None) -> Array:
     points = validate.points("x", x, net.in_features)
     output = backends.get(validate.backend(backend)).forward(
         net.weights(points.rows.dtype), points.rows, validate.threads(threads)
@@ -73,10 +78,11 @@ def predict(net: TwoLayerNetwork, x: Array, *, backend: str = "auto", threads: i
     >>> fo.predict(net, np.array([[3.0, 1.0], [0.0, 1.0]]))
     array([1, 0])
     """
-    output = forward(net, x, backend=backend, threads=threads)
+    validate.network(net)
+    output = _forward(net, x, backend, threads)
     if net.out_features == 1:
-        return np.where(output.reshape(-1) > 0, 1, -1)
-    return np.argmax(output, axis=1)
+        return arrays.give(np.where(output.reshape(-1) > 0, 1, -1), x)
+    return arrays.give(np.argmax(output, axis=1), x)
 
 
 def input_gradient(
@@ -131,12 +137,13 @@ def input_gradient(
     (array([2.]), array([[ 2., -2.]]))
     """
     validate.network(net)
+    arrays.refuse_gradients("x", x, "pyfirstorder.interop.torch.forward and its backward pass")
     points = validate.points("x", x, net.in_features)
     chosen = backends.get(validate.backend(backend))
     count = validate.threads(threads)
     objective = make_objective(net, points.rows, y, loss, targeted, chosen, count)
     value, gradient, _ = chosen.input_gradient(net.weights(points.rows.dtype), points.rows, objective, count)
-    return value, gradient.reshape(points.shape)
+    return arrays.give(value, x), arrays.give(gradient.reshape(points.shape), x)
 
 
 def project(
@@ -188,6 +195,7 @@ def project(
     >>> fo.project(np.array([[3.0, 1.0]]), eps=2.0, norm="l1")
     array([[2., 0.]])
     """
+    arrays.refuse_gradients("delta", delta, "the projection of your framework")
     rows = validate.floats("delta", delta)
     if rows.ndim < 2:
         raise ValueError(f"delta: expected shape (batch, ...), got {rows.shape}; one sample needs a batch axis: [None]")
@@ -197,4 +205,4 @@ def project(
     radii = validate.radii("eps", eps, len(points.rows), points.rows.dtype)
     ball = Ball(validate.norm(norm), radii, *(box or (None, None)))
     moved = backends.get(validate.backend(backend)).project(points.rows, centre, ball, validate.threads(threads))
-    return moved.reshape(points.shape)
+    return arrays.give(moved.reshape(points.shape), delta)

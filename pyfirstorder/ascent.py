@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from pyfirstorder.attacks import attack
-from pyfirstorder.results import warn_of_ends
+from pyfirstorder.results import in_kind_of, warn_of_ends
 from pyfirstorder.settings import DEFAULT_RHO, DEFAULT_SPARSE_FRACTION
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def pgd(
         threads=threads,
     )[0]
     warn_of_ends(result.status[None], stacklevel=2)
-    return result
+    return in_kind_of(x, result)
 
 
 def apgd(
@@ -269,4 +269,4 @@ def apgd(
         threads=threads,
     )[0]
     warn_of_ends(result.status[None], stacklevel=2)
-    return result
+    return in_kind_of(x, result)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pyfirstorder import arrays
+
 if TYPE_CHECKING:
     from collections.abc import Collection
 
@@ -78,9 +80,11 @@ def as_float(value: Any) -> float:
 
 
 def array(name: str, value: object) -> Array:
-    """The array that NumPy reads the value as."""
+    """The array that NumPy reads the value as; one of another library is not copied."""
     if type(value) is np.ndarray:
         return value
+    if arrays.is_foreign(value):
+        return arrays.read(name, value)
     if np.ma.is_masked(value):
         raise ValueError(f"{name}: expected an array without masked elements, got {describe(value)}")
     try:

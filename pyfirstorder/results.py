@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from pyfirstorder import arrays as kinds
 from pyfirstorder.problem import TRACE_QUANTITIES, Array, Status
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Trace(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class AttackResult:
-    """The end of an attack, one entry per sample.
+    """The end of an attack, one entry per sample; arrays are of the kind of x.
 
     Attributes
     ----------
@@ -93,17 +94,18 @@ class AttackResult:
     @property
     def zero_gradient(self) -> int:
         """How many samples ended because their gradient was exactly zero."""
-        return int(np.count_nonzero(self.status == Status.ZERO_GRADIENT))
+        return int(np.count_nonzero(as_numpy(self.status) == Status.ZERO_GRADIENT))
 
     @property
     def not_finite(self) -> int:
         """How many samples ended because their loss or gradient was not finite."""
-        return int(np.count_nonzero(self.status == Status.NOT_FINITE))
+        return int(np.count_nonzero(as_numpy(self.status) == Status.NOT_FINITE))
 
     def __repr__(self) -> str:
-        success = "" if self.success is None else f", {np.count_nonzero(self.success)} successful"
-        mean = float(np.mean(self.loss)) if len(self.loss) else float("nan")
-        return f"AttackResult({len(self.loss)} samples{success}, mean loss {mean:.6g}, {int(self.steps.sum())} steps)"
+        loss, steps = as_numpy(self.loss), as_numpy(self.steps)
+        success = "" if self.success is None else f", {np.count_nonzero(as_numpy(self.success))} successful"
+        mean = float(np.mean(loss)) if len(loss) else float("nan")
+        return f"AttackResult({len(loss)} samples{success}, mean loss {mean:.6g}, {int(steps.sum())} steps)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +114,7 @@ class RobustnessCurve:
 
     Attributes
     ----------
-    eps : float array (E,)
+    eps : float array (E,) of NumPy
         The radii.
     clean_accuracy : float or None
         Share of samples that are classified correctly without an attack; None where the loss has no classes.
@@ -133,14 +135,14 @@ class RobustnessCurve:
     results: tuple[AttackResult, ...]
 
     def __repr__(self) -> str:
-        samples = len(self.results[0].loss) if self.results else 0
+        samples = len(as_numpy(self.results[0].loss)) if self.results else 0
         robust = "" if self.robust_accuracy is None else f", robust accuracy {_shown(self.robust_accuracy)}"
         return f"RobustnessCurve({samples} samples, eps {_shown(self.eps)}{robust})"
 
 
 @dataclass(frozen=True, eq=False)
 class MinimalRadius:
-    """The smallest radius at which an attack succeeds, per sample.
+    """The smallest radius at which an attack succeeds, per sample; arrays are of the kind of x.
 
     Attributes
     ----------
@@ -161,9 +163,13 @@ class MinimalRadius:
     success: Array
 
     def __repr__(self) -> str:
-        found = self.eps[self.success]
+        eps = as_numpy(self.eps)
+        found = eps[as_numpy(self.success)]
         median = f", median eps {np.median(found):.6g}" if len(found) else ""
-        return f"MinimalRadius({len(self.eps)} samples, {len(found)} successful{median})"
+        return f"MinimalRadius({len(eps)} samples, {len(found)} successful{median})"
+
+
+Result = TypeVar("Result", AttackResult, MinimalRadius)
 
 
 def _shown(values: Array) -> str:
@@ -172,6 +178,26 @@ def _shown(values: Array) -> str:
     if len(shown) > _MOST_SHOWN:
         shown[_MOST_SHOWN // 2 : -_MOST_SHOWN // 2] = ["..."]
     return f"[{', '.join(shown)}]"
+
+
+def as_numpy(values: Any) -> Array:
+    """An array of a result, whatever its kind."""
+    return kinds.read("result", values) if kinds.is_foreign(values) else values
+
+
+def in_kind_of(x: object, result: Result) -> Result:
+    """A result with arrays of the kind of x."""
+    into = kinds.giver(x)
+    if into is None:
+        return result
+    parts: dict[str, Any] = {}
+    for name in (field.name for field in fields(result)):
+        part = getattr(result, name)
+        if isinstance(part, np.ndarray):
+            parts[name] = into(part)
+        elif isinstance(part, Trace):
+            parts[name] = Trace(*map(into, part))
+    return replace(result, **parts)
 
 
 def attack_result(

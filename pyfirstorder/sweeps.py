@@ -11,7 +11,7 @@ import numpy as np
 from pyfirstorder import ascent, checks, validate
 from pyfirstorder.attacks import attack
 from pyfirstorder.problem import Status
-from pyfirstorder.results import AttackResult, MinimalRadius, RobustnessCurve, warn_of_ends
+from pyfirstorder.results import AttackResult, MinimalRadius, RobustnessCurve, in_kind_of, warn_of_ends
 from pyfirstorder.settings import ALGORITHMS
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def robustness_curve(
         clean_accuracy=None if clean.success is None else _withstood(clean),
         robust_accuracy=None if clean.success is None else np.array([_withstood(result) for result in results]),
         mean_loss=np.array([_mean(result.loss[_valid(result)]) for result in results]),
-        results=tuple(results),
+        results=tuple(in_kind_of(x, result) for result in results),
     )
 
 
@@ -187,7 +187,7 @@ def minimal_eps(
     success = np.isfinite(upper)
     if points.invalid is not None:
         lower[points.invalid] = upper[points.invalid] = np.nan
-    return MinimalRadius(upper, lower, x_adv.reshape(points.shape), success)
+    return in_kind_of(x, MinimalRadius(upper, lower, x_adv.reshape(points.shape), success))
 
 
 def _bisect(lower: Array, upper: Array, tol: float) -> tuple[Array, Array]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from pyfirstorder import checks
+from pyfirstorder import arrays, checks
 from pyfirstorder.backends.reference.losses import LOSSES
 from pyfirstorder.network import TwoLayerNetwork
 from pyfirstorder.problem import DIRECTIONS, NORMS, STARTS, Array, Objective
@@ -95,9 +95,9 @@ def floats(name: str, value: object) -> Array:
     if dtype not in _FLOATS:
         hint = ""
         if dtype.kind in "iub":
-            hint = f"; convert images with {name}.astype(np.float32) / 255"
+            hint = f"; convert images with {arrays.conversion(name, value)} / 255"
         elif dtype.kind == "f":
-            hint = f"; convert with {name}.astype(np.float32)"
+            hint = f"; convert with {arrays.conversion(name, value)}"
         raise TypeError(f"{name}: expected an array of float32 or float64, got {checks.describe(value)}{hint}")
     return np.ascontiguousarray(array, dtype=dtype) if array.ndim else array.astype(dtype)
 

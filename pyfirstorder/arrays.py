@@ -1,0 +1,123 @@
+"""Arrays of any library: read in place as NumPy's, and results given back in their kind.
+
+An array that speaks DLPack and lies in main memory is read without a copy.  Results go back through ``asarray`` of the
+caller's library, which shares their memory where it can.  Libraries are known by what their arrays say of themselves
+(array-api-compat), not by name, but for a hint in a message.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyfirstorder.problem import Array
+
+    Give = Callable[[Array], Any]
+
+# Kinds of device of the DLPack standard that lie in main memory: CPU, and what CUDA and ROCm pin or manage there.
+_MAIN_MEMORY = (1, 3, 11, 13)
+_PROTOCOLS = ("__dlpack__", "__array_namespace__", "__cuda_array_interface__")
+_TRACED = {
+    "jax": "inside jit, vmap or grad use pyfirstorder.interop.jax",
+    "torch": "inside torch.compile use pyfirstorder.interop.torch",
+}
+
+
+def is_foreign(value: object) -> bool:
+    """Whether a value is an array of a library other than NumPy."""
+    kind = type(value)
+    return not isinstance(value, (np.ndarray, np.generic)) and (
+        any(hasattr(kind, protocol) for protocol in _PROTOCOLS) or _library(value) == "tensorflow"
+    )
+
+
+def _library(value: object) -> str:
+    return type(value).__module__.partition(".")[0]
+
+
+def read(name: str, value: Any) -> Array:
+    """The NumPy array that shares the memory of a foreign one; of one that records gradients, its values."""
+    if getattr(value, "requires_grad", False):
+        value = value.detach()
+    try:
+        if getattr(value, "is_cpu", False):  # torch says at once where an array lies; its DLPack takes 15 us of Python
+            return np.asarray(value)
+        if _lies_elsewhere(value):
+            raise TypeError(f"it lies on {getattr(value, 'device', 'a GPU')}, and is not copied to main memory unasked")
+        return np.from_dlpack(value) if hasattr(value, "__dlpack__") else np.asarray(value)
+    except Exception as error:  # each library has its own for what NumPy cannot hold, and for what has no values yet
+        reason = str(error).strip().partition("\n")[0]
+        if _is_traced(value):
+            reason = _TRACED[_library(value)]
+        elif str(getattr(value, "dtype", "")).endswith("float16"):
+            reason += f"; convert with {conversion(name, value)}"
+        raise TypeError(f"{name}: expected an array that NumPy can read, got {describe(value)}; {reason}") from error
+
+
+def conversion(name: str, value: object) -> str:
+    """What its user writes to get float32."""
+    if not is_foreign(value):
+        return f"{name}.astype(np.float32)"
+    return f"{name}.float()" if hasattr(value, "float") else f'{name}.astype("float32")'
+
+
+def _lies_elsewhere(value: Any) -> bool:
+    if hasattr(value, "__dlpack_device__"):
+        return int(value.__dlpack_device__()[0]) not in _MAIN_MEMORY
+    return hasattr(value, "__cuda_array_interface__")
+
+
+def _is_traced(value: object) -> bool:
+    """Whether a compiler is looking at what becomes of the value, which is not there yet."""
+    return any("Tracer" in base.__name__ or base.__name__ == "FakeTensor" for base in type(value).__mro__)
+
+
+def describe(value: Any) -> str:
+    """Kind, type and shape."""
+    shape = getattr(value, "shape", None)
+    size = None if shape is None else tuple(shape)
+    return f"an array of {_library(value)} of type {getattr(value, 'dtype', '?')} with shape {size}"
+
+
+def refuse_gradients(name: str, value: object, instead: str) -> None:
+    """Refuse an array whose gradient is being recorded, where the record would silently end here."""
+    if getattr(value, "requires_grad", False):
+        torch = sys.modules.get("torch")
+        if torch is None or torch.is_grad_enabled():
+            raise TypeError(f"{name}: requires grad, which nothing records here; use {instead}, or {name}.detach()")
+
+
+def giver(like: object) -> Give | None:
+    """A function from NumPy arrays to the kind of ``like``; None where that is NumPy."""
+    kind = type(like)
+    if kind not in _givers:
+        _givers[kind] = _find_giver(like)
+    return _givers[kind]
+
+
+_givers: dict[type, Give | None] = {}
+
+
+def _find_giver(like: object) -> Give | None:
+    if not is_foreign(like):
+        return None
+    if _library(like) == "tensorflow":  # the one that array-api-compat does not know
+        return sys.modules["tensorflow"].convert_to_tensor
+    try:
+        from array_api_compat import array_namespace
+    except ImportError as error:
+        raise ImportError(
+            f'arrays of {_library(like)} need array-api-compat: pip install "pyfirstorder[arrays]"'
+        ) from error
+    return array_namespace(like).asarray
+
+
+def give(values: Array, like: object) -> Any:
+    """The values as an array of the kind of ``like``."""
+    into = giver(like)
+    return values if into is None else into(values)
