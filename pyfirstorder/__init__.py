@@ -12,6 +12,7 @@ from pyfirstorder.api import forward, input_gradient, predict, project
 from pyfirstorder.ascent import apgd, pgd
 from pyfirstorder.backends import available_backends
 from pyfirstorder.config import __version__, show_config
+from pyfirstorder.evaluation import Evaluation, evaluate
 from pyfirstorder.network import TwoLayerNetwork, load_network, random_network
 from pyfirstorder.problem import Status
 from pyfirstorder.results import (
@@ -26,6 +27,7 @@ from pyfirstorder.sweeps import minimal_eps, robustness_curve
 
 __all__ = [
     "AttackResult",
+    "Evaluation",
     "MinimalRadius",
     "NotFiniteWarning",
     "RobustnessCurve",
@@ -36,6 +38,7 @@ __all__ = [
     "__version__",
     "apgd",
     "available_backends",
+    "evaluate",
     "forward",
     "input_gradient",
     "load_network",

@@ -1,4 +1,4 @@
-"""The weights of a network in training, and the gradient of the mean loss in them.
+"""The weights of a network in training, the gradient of the mean loss in them, and second derivatives.
 
 The gradient of the mean loss over a mini-batch of B samples, with ``h = W x + b``, ``a = σ(h)``, ``z = A a + c`` and
 ``R`` the rows ``∂L/∂z / B``::
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pyfirstorder.problem import Array, Objective
+
+    Multiply = Callable[[Array, Array], Array]
 
 # He et al. 2015 (arXiv 1502.01852): half of the hidden units are off, so their variance is doubled.
 _RECTIFIERS = ("relu", "leaky_relu", "elu", "gelu", "gelu_tanh", "silu")
@@ -59,7 +61,7 @@ def weight_gradients(
     activation: str,
     x: Array,
     objective: Objective,
-    multiply: Callable[[Array, Array], Array] = np.matmul,
+    multiply: Multiply = np.matmul,
 ) -> tuple[Array, Array, Parameters]:
     """Loss (B,) and output (B, k) of each row of x, and the gradient of their mean loss in the weights."""
     name, parameter = parse_activation(activation)
@@ -69,5 +71,43 @@ def weight_gradients(
     output = multiply(hidden, a.T) + c
     value, residual, scale = evaluate(output, objective)
     r = (residual * (scale / len(x))[:, None]).astype(x.dtype)
-    s = ACTIVATIONS[name].derivative(h, parameter).astype(x.dtype) * multiply(r, a)
-    return value, output, Parameters(multiply(s.T, x), s.sum(axis=0), multiply(r.T, hidden), r.sum(axis=0))
+    return value, output, _pull_back(parameters, activation, x, h, hidden, r, multiply)
+
+
+def pull_back(
+    parameters: Parameters, activation: str, x: Array, r: Array, multiply: Multiply = np.matmul
+) -> Parameters:
+    """The gradient in the weights of ``Σ ⟨r, z⟩`` for rows r (B, k) that do not depend on them."""
+    name, parameter = parse_activation(activation)
+    h = multiply(x, parameters.hidden_weight.T) + parameters.hidden_bias
+    hidden = ACTIVATIONS[name].value(h, parameter).astype(x.dtype)
+    return _pull_back(parameters, activation, x, h, hidden, r, multiply)
+
+
+def _pull_back(
+    parameters: Parameters, activation: str, x: Array, h: Array, hidden: Array, r: Array, multiply: Multiply
+) -> Parameters:
+    name, parameter = parse_activation(activation)
+    s = ACTIVATIONS[name].derivative(h, parameter).astype(x.dtype) * multiply(r, parameters.output_weight)
+    return Parameters(multiply(s.T, x), s.sum(axis=0), multiply(r.T, hidden), r.sum(axis=0))
+
+
+def pull_back_twice(
+    parameters: Parameters, activation: str, x: Array, r: Array, u: Array, multiply: Multiply = np.matmul
+) -> tuple[Array, Array, Parameters]:
+    """The gradient of ``Σ ⟨u, g⟩`` in x (B, d), r (B, k) and the weights, with ``g = Wᵀ(σ'(h) ⊙ Aᵀr)`` and u (B, d).
+
+    With ``p = Aᵀr``, ``q = W u`` and ``e = σ''(h) ⊙ p ⊙ q``: ∂x = Wᵀe, ∂r = A(σ'(h) ⊙ q), ∂W = (σ'(h) ⊙ p) uᵀ + e xᵀ,
+    ∂b = e and ∂A = r (σ'(h) ⊙ q)ᵀ, summed over rows; c has none.
+    """
+    name, parameter = parse_activation(activation)
+    w, b, a, c = parameters
+    h = multiply(x, w.T) + b
+    slope = ACTIVATIONS[name].derivative(h, parameter).astype(x.dtype)
+    p, q = multiply(r, a), multiply(u, w.T)
+    bend = ACTIVATIONS[name].curvature(h, parameter).astype(x.dtype) * p * q
+    along = slope * q
+    weights = Parameters(
+        multiply((slope * p).T, u) + multiply(bend.T, x), bend.sum(axis=0), multiply(r.T, along), np.zeros_like(c)
+    )
+    return multiply(bend, w), multiply(along, a.T), weights

@@ -75,6 +75,17 @@ def test_derivatives_of_activations_are_central_differences(text):
     np.testing.assert_allclose(function.derivative(h, parameter), difference, rtol=0, atol=12 * DIFFERENCE)
 
 
+@pytest.mark.parametrize("text", ACTIVATION_NAMES)
+def test_curvatures_of_activations_are_central_differences(text):
+    name, parameter = parse_activation(text)
+    function = ACTIVATIONS[name]
+    h = np.concatenate([np.linspace(-6, 6, 240), [-40.0, 40.0, -300.0, 300.0]])  # no kink within a step of them
+    difference = (function.derivative(h + STEP, parameter) - function.derivative(h - STEP, parameter)) / (2 * STEP)
+    np.testing.assert_allclose(function.curvature(h, parameter), difference, rtol=0, atol=12 * DIFFERENCE)
+    huge = np.array([-1e100, 1e100, 0.0])
+    assert np.isfinite(function.curvature(huge, parameter)).all()
+
+
 @pytest.mark.parametrize(("text", "slope"), [("relu", 0.0), ("leaky_relu(0.2)", 0.2), ("elu(0.5)", 0.5)])
 def test_derivatives_at_a_kink_take_the_frameworks_value(text, slope):
     name, parameter = parse_activation(text)

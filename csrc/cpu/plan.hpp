@@ -53,24 +53,26 @@ inline bool allows_sparse_forward(const AttackOptions& options) {
 
 template <class T>
 inline bool uses_sparse_forward(const Network<T>& network, const AttackOptions& options) {
-  constexpr int64_t kSmallestWeights = 1 << 14;  // below, the dense product is as cheap as finding what changed
-  constexpr int64_t kFewestSteps = 8;  // the first steps, and those that reach the edge of the ball, change much
+  // What changed is found in a few passes over d and m numbers: where one of them is small, d m products are cheaper.
+  constexpr int64_t kFewestProducts = 100;  // for each of those numbers
+  constexpr int64_t kFewestSteps = 8;       // the first steps, and those that reach the edge of the ball, change much
   if (!allows_incremental(options) || !allows_sparse_forward(options)) return false;
   if (options.evaluation == Evaluation::incremental) return true;
-  return options.steps >= kFewestSteps && network.in_features * network.hidden_features >= kSmallestWeights;
+  const int64_t d = network.in_features, m = network.hidden_features;
+  return options.steps >= kFewestSteps && d * m >= kFewestProducts * (d + m);
 }
 
 // The Jacobian of a row costs about a third of k backward products at the start, at half of their speed, and 4 k d a
 // step in place of 2 m d.
 template <class T>
 inline bool uses_jacobian(const Network<T>& network, const AttackOptions& options) {
-  constexpr double kPriceOfBuilding = 1;  // in backward products, with some terms in the steps that follow
+  constexpr double kPriceOfBuilding = 3;  // in backward products, with some terms in the steps that follow
   const double d = double(network.in_features), m = double(network.hidden_features);
   const double k = double(network.out_features), steps = double(options.steps);
   if (!allows_incremental(options) || !is_piecewise_linear(network.activation) || !network.has_even_terms) return false;
   const double largest = 2 * d > m ? 2 * d : m;  // of what is kept for each output and row
   if (kTileRows * k * largest * double(sizeof(T)) > double(kMostTileBytes)) return false;
-  return options.evaluation == Evaluation::incremental || steps * (m - 2 * k) > kPriceOfBuilding * k * m;
+  return options.evaluation == Evaluation::incremental || steps * (m - 6 * k) > kPriceOfBuilding * k * m;
 }
 
 }  // namespace pyfirstorder::PYFIRSTORDER_TARGET

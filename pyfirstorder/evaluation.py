@@ -1,0 +1,201 @@
+"""How robust a network is, by the attacks that the literature reports: one after the other, on what still stands.
+
+The order is that of AutoAttack (Croce & Hein 2020): APGD on the cross-entropy, then APGD on the targeted difference of
+logits ratio, once for each of the strongest rival classes.  Its two attacks without or beyond first-order gradients
+(FAB, Square) are not first-order adversaries and not here, so that the accuracy found is an upper bound of theirs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from pyfirstorder import arrays, backends, checks, validate
+from pyfirstorder.attacks import attack
+from pyfirstorder.problem import Status
+from pyfirstorder.results import warn_of_ends
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from pyfirstorder.attacks import Bounds, Norm
+    from pyfirstorder.network import TwoLayerNetwork
+    from pyfirstorder.problem import Array
+
+MOST_TARGETS = 9  # rival classes that are targeted, as in AutoAttack
+_FEWEST_FOR_RATIO = {"dlr": 3, "dlr targeted": 4}  # outputs: with fewer the ratio is the margin, or undefined
+
+
+class Stage(NamedTuple):
+    """One of the attacks of an evaluation: its name, its loss, and which rival class it targets (None for none)."""
+
+    name: str
+    loss: str
+    rank: int | None
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """The robustness of a network on some samples; arrays are of the kind of x.
+
+    Attributes
+    ----------
+    clean_accuracy : float
+        Share of samples that are classified correctly without an attack.
+    robust_accuracy : float
+        Share that no attack of the order brought down.
+    robust : bool array (B,)
+        Which ones.
+    x_adv : array (B, ...)
+        A misclassified point within ball and box where one was found (the sample itself, if it is misclassified), else
+        the end point of the last attack.
+    accuracy_after : dict
+        Name of each attack to the accuracy that remained after it, in order.
+    """
+
+    clean_accuracy: float
+    robust_accuracy: float
+    robust: Array
+    x_adv: Array
+    accuracy_after: dict[str, float]
+
+    def __repr__(self) -> str:
+        after = ", ".join(f"{name} {share:.2%}" for name, share in self.accuracy_after.items())
+        return f"Evaluation(clean {self.clean_accuracy:.2%}, robust {self.robust_accuracy:.2%}: {after})"
+
+
+def stages(outputs: int) -> tuple[Stage, ...]:
+    """The attacks for a network with so many outputs, in order."""
+    if outputs == 1:
+        return (Stage("apgd-logistic", "logistic", None),)
+    first = Stage("apgd-ce", "cross_entropy", None)
+    if outputs < _FEWEST_FOR_RATIO["dlr targeted"]:
+        name = "dlr" if outputs >= _FEWEST_FOR_RATIO["dlr"] else "margin"
+        return first, Stage(f"apgd-{name}", name, None)
+    return first, *(Stage(f"apgd-t{rank}", "dlr", rank) for rank in range(1, min(MOST_TARGETS, outputs - 1) + 1))
+
+
+def evaluate(
+    net: TwoLayerNetwork,
+    x: Array,
+    y: ArrayLike,
+    *,
+    eps: ArrayLike,
+    norm: Norm = "linf",
+    bounds: Bounds | None = None,
+    steps: int = 100,
+    restarts: int = 1,
+    seed: int = 0,
+    sample_offset: int = 0,
+    backend: str = "auto",
+    threads: int | None = None,
+) -> Evaluation:
+    """Robust accuracy under APGD on the cross-entropy, then on the targeted difference of logits ratio.
+
+    That is AutoAttack's order; every attack works on the samples that still stand.  Networks with fewer than four
+    outputs have no targeted ratio and are attacked by its untargeted form (the margin, where there are two); a single
+    output, by the logistic loss.
+
+    Parameters
+    ----------
+    net : TwoLayerNetwork
+    x : float32 or float64 array (B, ...)
+        Clean samples, within bounds.
+    y : integer array (B,)
+        True classes; -1 or +1 for a network with one output.
+    eps, norm, bounds
+        See `pgd`.
+    steps, restarts, seed, sample_offset
+        Of each attack, see `apgd`.
+    backend, threads
+        See `forward`.
+
+    Returns
+    -------
+    Evaluation
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong kind or value; the message names it.
+
+    Warns
+    -----
+    ZeroGradientWarning, NotFiniteWarning
+        See `pgd`.
+
+    References
+    ----------
+    Croce & Hein 2020, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
+    attacks" (arXiv 2003.01690).
+
+    Examples
+    --------
+    >>> import numpy as np, pyfirstorder as fo
+    >>> net = fo.TwoLayerNetwork(np.eye(2), np.eye(2))
+    >>> fo.evaluate(net, np.array([[1.0, 0.5], [1.0, 0.0]]), np.array([0, 0]), eps=0.3)
+    Evaluation(clean 100.00%, robust 50.00%: apgd-ce 50.00%, apgd-margin 50.00%)
+    """
+    validate.network(net)
+    points = validate.points("x", x, net.in_features)
+    rows, labels = points.rows, checks.array("y", y)
+    radii = validate.radii("eps", eps, len(rows), rows.dtype)
+    common = {"bounds": bounds, "x_init": None, "progress": False, "backend": backend, "threads": threads}
+    common |= {"norm": norm, "steps": steps, "random_start": True, "restarts": restarts, "seed": seed}
+    common |= {
+        "sample_offset": sample_offset,
+        "early_stop": True,
+        "keep": "best",
+        "trace": False,
+        "on_invalid": "raise",
+    }
+    order = stages(net.out_features)
+    at_rest = {"steps": 0, "random_start": False, "restarts": 1}
+    clean = attack("apgd", net, rows, y, radii=[0.0], loss=order[0].loss, targeted=False, **(common | at_rest))[0]
+    assert clean.success is not None
+    fallen, x_adv, statuses = clean.success.copy(), rows.copy(), [clean.status]
+    targets = _rivals(net, rows, labels, backend, threads) if order[-1].rank else np.empty((len(rows), 0), np.int64)
+    accuracy_after = {}
+    for stage in order:
+        stands = ~fallen
+        # A sample that fell takes part with radius 0, where it costs little: its place in the batch keys the starts.
+        aim = y if stage.rank is None else targets[:, stage.rank - 1]
+        end = attack(
+            "apgd",
+            net,
+            rows,
+            aim,
+            radii=[np.where(stands, radii, 0.0)],
+            loss=stage.loss,
+            targeted=stage.rank is not None,
+            **common,
+        )[0]
+        x_adv[stands] = end.x_adv[stands]
+        fallen |= stands & _misclassifies(net, end.output, labels) & (end.status != Status.NOT_FINITE)
+        statuses.append(end.status)
+        accuracy_after[stage.name] = _share(~fallen)
+    warn_of_ends(np.stack(statuses), stacklevel=2)
+    found = Evaluation(_share(~clean.success), _share(~fallen), ~fallen, x_adv.reshape(points.shape), accuracy_after)
+    give = arrays.giver(x)
+    return found if give is None else replace(found, robust=give(found.robust), x_adv=give(found.x_adv))
+
+
+def _rivals(net: TwoLayerNetwork, rows: Array, labels: Array, backend: str, threads: int | None) -> Array:
+    """The classes but the true one of each sample, the strongest at the clean sample first."""
+    output = np.array(
+        backends.get(validate.backend(backend)).forward(net.weights(rows.dtype), rows, validate.threads(threads))
+    )
+    output[np.arange(len(rows)), labels] = -np.inf
+    return np.argsort(-output, axis=1, kind="stable")[:, : min(MOST_TARGETS, net.out_features - 1)]
+
+
+def _misclassifies(net: TwoLayerNetwork, output: Array, labels: Array) -> Array:
+    if net.out_features == 1:
+        return np.where(output.reshape(-1) > 0, 1, -1) != labels.reshape(-1)
+    return np.argmax(output, axis=1) != labels
+
+
+def _share(of: Array) -> float:
+    return float(np.mean(of)) if len(of) else float("nan")
