@@ -31,9 +31,14 @@ _TRACED = {
 def is_foreign(value: object) -> bool:
     """Whether a value is an array of a library other than NumPy."""
     kind = type(value)
-    return not isinstance(value, (np.ndarray, np.generic)) and (
-        any(hasattr(kind, protocol) for protocol in _PROTOCOLS) or _library(value) == "tensorflow"
-    )
+    known = _foreign.get(kind)
+    if known is None:
+        speaks = any(hasattr(kind, protocol) for protocol in _PROTOCOLS) or _library(value) == "tensorflow"
+        known = _foreign[kind] = speaks and not isinstance(value, (np.ndarray, np.generic))
+    return known
+
+
+_foreign: dict[type, bool] = {}  # by type: asking one costs more than all else that is done for an array
 
 
 def _library(value: object) -> str:
@@ -46,7 +51,7 @@ def read(name: str, value: Any) -> Array:
         value = value.detach()
     try:
         if getattr(value, "is_cpu", False):  # torch says at once where an array lies; its DLPack takes 15 us of Python
-            return np.asarray(value)
+            return value.numpy() if type(value).__name__ == "Tensor" else np.asarray(value)
         if _lies_elsewhere(value):
             raise TypeError(f"it lies on {getattr(value, 'device', 'a GPU')}, and is not copied to main memory unasked")
         return np.from_dlpack(value) if hasattr(value, "__dlpack__") else np.asarray(value)

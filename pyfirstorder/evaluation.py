@@ -8,7 +8,7 @@ logits ratio, once for each of the strongest rival classes.  Its two attacks wit
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -142,7 +142,13 @@ def evaluate(
     points = validate.points("x", x, net.in_features)
     rows, labels = points.rows, checks.array("y", y)
     radii = validate.radii("eps", eps, len(rows), rows.dtype)
-    common = {"bounds": bounds, "x_init": None, "progress": False, "backend": backend, "threads": threads}
+    common: dict[str, Any] = {
+        "bounds": bounds,
+        "x_init": None,
+        "progress": False,
+        "backend": backend,
+        "threads": threads,
+    }
     common |= {"norm": norm, "steps": steps, "random_start": True, "restarts": restarts, "seed": seed}
     common |= {
         "sample_offset": sample_offset,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -185,19 +185,45 @@ def as_numpy(values: Any) -> Array:
     return kinds.read("result", values) if kinds.is_foreign(values) else values
 
 
+class _Given:
+    """Gives the parts of a result in the kind of x, each when it is first asked for: some libraries copy them."""
+
+    _plain: Any  # the class of the result
+    _result: Any
+    _into: Any
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        part = getattr(self._result, name)
+        if isinstance(part, np.ndarray):
+            part = self._into(part)
+        elif isinstance(part, Trace):
+            part = Trace(*map(self._into, part))
+        object.__setattr__(self, name, part)
+        return part
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self._plain, tuple(getattr(self, field.name) for field in fields(self._plain))
+
+
+class _GivenAttack(_Given, AttackResult):
+    _plain = AttackResult
+
+
+class _GivenRadius(_Given, MinimalRadius):
+    _plain = MinimalRadius
+
+
 def in_kind_of(x: object, result: Result) -> Result:
     """A result with arrays of the kind of x."""
     into = kinds.giver(x)
     if into is None:
         return result
-    parts: dict[str, Any] = {}
-    for name in (field.name for field in fields(result)):
-        part = getattr(result, name)
-        if isinstance(part, np.ndarray):
-            parts[name] = into(part)
-        elif isinstance(part, Trace):
-            parts[name] = Trace(*map(into, part))
-    return replace(result, **parts)
+    given: Any = object.__new__(_GivenAttack if isinstance(result, AttackResult) else _GivenRadius)
+    object.__setattr__(given, "_result", result)
+    object.__setattr__(given, "_into", into)
+    return given
 
 
 def attack_result(

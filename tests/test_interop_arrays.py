@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import pickle
 import subprocess
 import sys
 from typing import Any
@@ -39,7 +41,7 @@ def namespace(library: str) -> Any:
 def parts_of(result: Any) -> dict[str, Any]:
     """Every array of a result by name, those of its parts too."""
     if isinstance(result, (fo.AttackResult, fo.MinimalRadius)):
-        found = {name: getattr(result, name) for name in vars(result)}
+        found = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
         trace = found.pop("trace", None)
         return {name: part for name, part in found.items() if part is not None} | (trace._asdict() if trace else {})
     if isinstance(result, fo.RobustnessCurve):
@@ -102,6 +104,19 @@ def test_weights_may_be_of_any_library(library):
 
 
 WIDE_RELU = fo.TwoLayerNetwork(WIDE.hidden_weight, WIDE.output_weight)
+
+
+@pytest.mark.parametrize("library", ["torch", "jax.numpy"])  # arrays of array-api-strict cannot be pickled
+def test_results_can_be_pickled_and_replaced(library):
+    xp = namespace(library)
+    x = xp.asarray(X)
+    end = fo.pgd(WIDE, x, Y, eps=0.1, keep="both", trace=True)
+    for other in (pickle.loads(pickle.dumps(end)), dataclasses.replace(end)):
+        assert isinstance(other, fo.AttackResult)
+        for name, part in parts_of(end).items():
+            assert type(parts_of(other)[name]) is type(part), name
+            np.testing.assert_array_equal(arrays.read(name, parts_of(other)[name]), arrays.read(name, part))
+    assert not hasattr(end, "gradient")
 
 
 # ------------------------------------------------------------------ without a copy
