@@ -8,6 +8,9 @@ BENCH := .venv-bench
 
 .PHONY: test lint demo bench clean
 
+# The build of torch is the user's choice: one without CUDA saves gigabytes.
+TORCH_TESTED ?= torch==2.13.0
+
 test: $(TEST)/.installed
 	.ci/check $(TEST)/bin
 
@@ -18,7 +21,8 @@ lint: $(TEST)/.installed
 $(TEST)/.installed: pyproject.toml CMakeLists.txt $(shell find csrc pyfirstorder -type f -not -name '*.pyc' -not -name '*.so')
 	test -x $(TEST)/bin/python || $(PYTHON) -m venv $(TEST)
 	$(TEST)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(TEST)/bin/python -m pip install --quiet --group test --group lint
+	$(TEST)/bin/python -m pip install --quiet "$(TORCH_TESTED)"
+	$(TEST)/bin/python -m pip install --quiet --group test --group lint --group interop
 	$(TEST)/bin/python -m pip install --quiet ".[numba,cli,data]"
 	cd $(TEST) && bin/python -c "import pyfirstorder.backends.cpu"
 	touch $@

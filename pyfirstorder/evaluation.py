@@ -143,19 +143,21 @@ def evaluate(
     rows, labels = points.rows, checks.array("y", y)
     radii = validate.radii("eps", eps, len(rows), rows.dtype)
     common: dict[str, Any] = {
+        "norm": norm,
         "bounds": bounds,
+        "steps": steps,
         "x_init": None,
-        "progress": False,
-        "backend": backend,
-        "threads": threads,
-    }
-    common |= {"norm": norm, "steps": steps, "random_start": True, "restarts": restarts, "seed": seed}
-    common |= {
+        "random_start": True,
+        "restarts": restarts,
+        "seed": seed,
         "sample_offset": sample_offset,
         "early_stop": True,
         "keep": "best",
         "trace": False,
         "on_invalid": "raise",
+        "progress": False,
+        "backend": backend,
+        "threads": threads,
     }
     order = stages(net.out_features)
     at_rest = {"steps": 0, "random_start": False, "restarts": 1}

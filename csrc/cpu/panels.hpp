@@ -36,12 +36,13 @@ template <class T>
 inline void pack(const T* source, int64_t depth, int64_t columns, int64_t row_stride, int64_t column_stride,
                  T* panels) {
   for (int64_t first = 0; first < columns; first += panel_width<T>()) {
-    const int64_t width = padded<T>(columns - first < panel_width<T>() ? columns - first : panel_width<T>());
-    for (int64_t row = 0; row < depth; ++row)
-      for (int64_t j = 0; j < width; ++j) {
-        const int64_t column = first + j;
-        *panels++ = column < columns ? source[row * row_stride + column * column_stride] : T(0);
-      }
+    const int64_t count = columns - first < panel_width<T>() ? columns - first : panel_width<T>();
+    const int64_t width = padded<T>(count);
+    for (int64_t row = 0; row < depth; ++row, panels += width) {
+      const T* const from = source + row * row_stride + first * column_stride;
+      for (int64_t j = 0; j < count; ++j) panels[j] = from[j * column_stride];
+      for (int64_t j = count; j < width; ++j) panels[j] = T(0);
+    }
   }
 }
 

@@ -10,13 +10,39 @@
 namespace pyfirstorder::PYFIRSTORDER_TARGET {
 
 template <class T>
-inline T largest_of(const T* values, int64_t count, int64_t stride) {
-  T largest = 0;
-  for (int64_t n = 0; n < count; ++n) {
-    const T value = values[n * stride] < 0 ? -values[n * stride] : values[n * stride];
-    largest = value > largest ? value : largest;
+inline T magnitude(T value) {
+  return value < 0 ? -value : value;
+}
+
+template <class T>
+inline T largest_of_row(const T* values, int64_t count) {
+  Vec<T> most{};
+  int64_t n = 0;
+  for (; n + lanes<T>() <= count; n += lanes<T>()) most = max(abs(load(values + n)), most);
+  T result = largest(most);
+  for (; n < count; ++n) result = magnitude(values[n]) > result ? magnitude(values[n]) : result;
+  return result;
+}
+
+template <class T>
+inline T largest_of_column(const T* values, int64_t count, int64_t stride) {
+  T result = 0;
+  for (int64_t n = 0; n < count; ++n)
+    result = magnitude(values[n * stride]) > result ? magnitude(values[n * stride]) : result;
+  return result;
+}
+
+// Adds one for each zero of a row, by column.
+template <class T>
+inline void count_zeros(const T* values, int64_t count, typename VectorOf<T>::word* zeros) {
+  int64_t n = 0;
+  for (; n + lanes<T>() <= count; n += lanes<T>()) {
+    Bits<T> so_far;
+    memcpy(&so_far, zeros + n, sizeof so_far);
+    so_far -= load(values + n) == Vec<T>{};  // true is -1
+    memcpy(zeros + n, &so_far, sizeof so_far);
   }
-  return largest;
+  for (; n < count; ++n) zeros[n] += values[n] == 0;
 }
 
 // Whether the terms A ⊗ W of the units are of like size, and their sums representable.
@@ -28,7 +54,7 @@ inline bool has_even_terms(const T* hidden_weight, const T* output_weight, int64
   double largest = 0, roots = 0;
   for (int64_t unit = 0; unit < m; ++unit) {
     const double size =
-        double(largest_of(hidden_weight + unit * d, d, 1)) * double(largest_of(output_weight + unit, k, m));
+        double(largest_of_row(hidden_weight + unit * d, d)) * double(largest_of_column(output_weight + unit, k, m));
     largest = size > largest ? size : largest;
     roots += __builtin_sqrt(size);
   }
@@ -50,9 +76,8 @@ inline int64_t most_zero_terms(const T* hidden_weight, const T* output_weight, i
   int64_t most = silent;
   for (int64_t first = 0; first < d; first += kColumns) {
     const int64_t columns = d - first < kColumns ? d - first : kColumns;
-    int64_t zeros[kColumns] = {};
-    for (int64_t unit = 0; unit < m; ++unit)
-      for (int64_t j = 0; j < columns; ++j) zeros[j] += hidden_weight[unit * d + first + j] == 0;
+    typename VectorOf<T>::word zeros[kColumns] = {};
+    for (int64_t unit = 0; unit < m; ++unit) count_zeros(hidden_weight + unit * d + first, columns, zeros);
     for (int64_t j = 0; j < columns; ++j)
       if (zeros[j] < m && zeros[j] + silent > most) most = zeros[j] + silent;
   }
