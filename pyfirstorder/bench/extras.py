@@ -244,35 +244,35 @@ class Line:
     cost: list[float]
 
 
-def measure_lines(threads: int, repeats: int = 3) -> list[Line]:
+def measure_lines(threads: int, repeats: int = 5) -> list[Line]:
     """Cost of a sample's step against batch, sizes and steps; and against threads, for this library."""
+    chosen = [contender for contender in CONTENDERS if contender.name in _LINES]
     lines = []
     for axis, points in AXES.items():
-        for contender in CONTENDERS:
-            if contender.name in _LINES:
-                lines.append(
-                    _line(axis, contender, {at: (workload, threads) for at, workload in points.items()}, repeats)
-                )
-    own = [contender for contender in CONTENDERS if contender.name in _LINES and contender.ours]
+        lines += _lines(axis, chosen, {at: (workload, threads) for at, workload in points.items()}, repeats)
     counts = {n: (_sized(samples=1000), n) for n in range(1, threads + 1)}
-    lines += [_line("threads", contender, counts, repeats) for contender in own]
-    return [line for line in lines if line.at]
+    return lines + _lines("threads", [contender for contender in chosen if contender.ours], counts, repeats)
 
 
-def _line(axis: str, contender: Contender, points: dict[int, tuple[Workload, int]], repeats: int) -> Line:
-    line = Line(axis, contender.name, [], [])
+def _lines(axis: str, contenders: list[Contender], points: dict[int, tuple[Workload, int]], repeats: int) -> list[Line]:
+    """A line for each contender that is installed; they take turns at every point, to meet the same machine."""
+    lines = {contender.name: Line(axis, contender.name, [], []) for contender in contenders}
     for at, (workload, threads) in points.items():
         data = workload.make()
-        try:
-            run = contender.prepare(workload, data, threads)
-        except ImportError:
-            break
-        run()
-        seconds = []
+        runs = {}
+        for contender in contenders:
+            try:
+                runs[contender.name] = contender.prepare(workload, data, threads)
+            except ImportError:
+                continue
+            runs[contender.name]()
+        seconds: dict[str, list[float]] = {name: [] for name in runs}
         for _ in range(repeats):
-            start = time.perf_counter()
-            run()
-            seconds.append(time.perf_counter() - start)
-        line.at.append(at)
-        line.cost.append(1e6 * min(seconds) / len(data.x) / workload.steps)
-    return line
+            for name, run in runs.items():
+                start = time.perf_counter()
+                run()
+                seconds[name].append(time.perf_counter() - start)
+        for name, measured in seconds.items():
+            lines[name].at.append(at)
+            lines[name].cost.append(1e6 * min(measured) / len(data.x) / workload.steps)
+    return [line for line in lines.values() if line.at]

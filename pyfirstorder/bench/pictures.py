@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 try:
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 except ImportError as error:
     raise ImportError('plots need matplotlib: pip install "pyfirstorder[cli]"') from error
 
@@ -55,6 +56,12 @@ def lines(found: Sequence[Line]) -> Figure | None:
                 colour = COLOURS[names.index(line.name) % len(COLOURS)]
                 panel.plot(line.at, line.cost, "o-", color=colour, label=line.name, markersize=4)
         panel.set(xlabel=axis, xscale="log", yscale="log")
+        points = sorted({at for line in found if line.axis == axis for at in line.at})
+        panel.set_xticks(points, labels=map(str, points))
+        panel.set_xticks([], minor=True)
+        panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+        panel.yaxis.set_major_formatter(ScalarFormatter())
+        panel.yaxis.set_minor_formatter(NullFormatter())
         panel.spines[["top", "right"]].set_visible(False)
     figure.axes[0].set_ylabel("microseconds a sample and step")
     figure.axes[0].legend(fontsize=8, frameon=False)
