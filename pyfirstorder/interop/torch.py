@@ -30,6 +30,7 @@ import numpy as np
 
 import pyfirstorder as fo
 from pyfirstorder.gradients import Parameters, pull_back, pull_back_twice
+from pyfirstorder.interop import layers, torch_layers
 from pyfirstorder.network import TwoLayerNetwork, parse_activation
 
 _KEPT_NETWORKS = 8
@@ -262,9 +263,11 @@ def network_of(module: nn.Module) -> TwoLayerNetwork:
     if isinstance(module, TwoLayer):
         hidden, output, activation = module.hidden, module.output, module.activation
         return network(hidden.weight, _bias(hidden), output.weight, _bias(output), activation)
-    from pyfirstorder.interop.models import from_torch
-
-    return from_torch(module)
+    live = torch_layers.read_torch(module)
+    if live is None:  # numbers are folded into its weights
+        return layers.assemble(torch_layers.torch_layers(module))
+    hidden, output, activation = live
+    return network(hidden.weight, _bias(hidden), output.weight, _bias(output), activation)
 
 
 def _bias(layer: nn.Linear) -> Tensor:
