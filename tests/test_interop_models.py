@@ -271,7 +271,7 @@ def test_sklearn_regressors_are_read():
 
     x, _ = sklearn_data(2)
     for targets in (x[:, 0], x[:, :2]):
-        mlp = MLPRegressor((M,), max_iter=5, random_state=0).fit(x, targets)
+        mlp = MLPRegressor(hidden_layer_sizes=(M,), max_iter=5, random_state=0).fit(x, targets)
         np.testing.assert_allclose(fo.forward(models.from_sklearn(mlp), x), mlp.predict(x), rtol=1e-8, atol=1e-10)
 
 
