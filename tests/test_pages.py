@@ -1,4 +1,4 @@
-"""The pages of docs/: their Python blocks run, one after the other, as a reader would run them."""
+"""The README and the pages of docs/: their Python blocks run, one after the other, as a reader would run them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-PAGES = sorted((Path(__file__).parents[1] / "docs").glob("*/*.md"))
+ROOT = Path(__file__).parents[1]
+PAGES = [page for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*/*.md"))) if page.exists()]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 IMPORT = re.compile(r"^\s*(?:import|from) (\w+)", re.MULTILINE)
 
