@@ -6,6 +6,7 @@ import os
 
 # The matrix products of the tests are small, and the workers of pytest-xdist share the processors.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's: idle ones spin
 
 from collections import defaultdict
 from typing import Any

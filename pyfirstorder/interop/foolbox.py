@@ -1,0 +1,177 @@
+"""foolbox's gradient attacks, run by this library's engine: change the import, and nothing else.
+
+    from pyfirstorder.interop.foolbox import LinfPGD       # was: from foolbox.attacks import LinfPGD
+    raw, clipped, success = LinfPGD()(fmodel, x, y, epsilons=[0.1, 0.2])
+
+Each class is a subclass of the original: arguments, criteria, epsilons, repetition and what is returned are its own.
+ℓ∞ attacks run in the engine from start to end.  ℓ2 and ℓ1 attacks of foolbox scale into the ball and then clip to the
+bounds, which is not the nearest point of both: so that end points stay its own, its loop runs there, on the engine's
+gradients.  The model is a PyTorchModel of a two-layer network, see `pyfirstorder.interop.models.from_torch`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+try:
+    import eagerpy as ep
+    import foolbox
+    import torch
+    from foolbox import attacks as originals
+except ImportError as error:
+    raise ImportError("foolbox with torch is not installed: pip install foolbox torch") from error
+
+import numpy as np
+
+import pyfirstorder as fo
+from pyfirstorder.interop import torch as interop
+from pyfirstorder.interop.layers import normalized
+
+
+def network_of(model: Any, instead: str, shape: tuple[int, ...]) -> fo.TwoLayerNetwork:
+    """The network of a PyTorchModel on raw inputs of a shape, its mean and standard deviation folded in."""
+    if not isinstance(model, foolbox.PyTorchModel):
+        raise TypeError(f"model: expected a foolbox.PyTorchModel, got {type(model).__name__}; use {instead} for it")
+    mean, std, flip_axis = model._preprocess_args
+    if flip_axis is not None:
+        raise ValueError(f"model: expected preprocessing without flip_axis; use {instead} for it")
+    module = inspect.getclosurevars(model._model).nonlocals["model"]  # foolbox keeps it nowhere else
+    try:
+        net = interop.network_of(module)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{error}; use {instead} for it") from error
+    if mean is None and std is None:
+        return net
+    centre = np.broadcast_to(0.0 if mean is None else mean.numpy(), shape)
+    spread = np.broadcast_to(1.0 if std is None else std.numpy(), shape)
+    return normalized(net, centre, spread)
+
+
+class _Loss:
+    """Cross-entropy of a network, to be ascended: what the originals' loop passes around."""
+
+    def __init__(self, net: fo.TwoLayerNetwork, labels: Any) -> None:
+        self.net, self.labels = net, labels
+
+    def value_and_gradient(self, x: Any) -> tuple[Any, Any]:
+        loss, gradient = fo.input_gradient(
+            self.net, x.raw, self.labels.raw, loss="cross_entropy", threads=torch.get_num_threads()
+        )
+        return ep.astensor(loss.sum()), ep.astensor(gradient)
+
+
+class _Gradients:
+    """The original's loop on the engine's gradients."""
+
+    _classes: Any
+    _shape: tuple[int, ...]
+
+    def run(self, model: Any, inputs: Any, criterion: Any, *, epsilon: float, **kwargs: Any) -> Any:
+        """Attack inputs with one radius."""
+        self._shape = tuple(ep.astensor(inputs).shape[1:])
+        return super().run(model, inputs, criterion, epsilon=epsilon, **kwargs)  # type: ignore[misc]
+
+    def get_loss_fn(self, model: Any, labels: Any) -> _Loss:
+        """The loss of the network behind the model."""
+        return _Loss(network_of(model, f"foolbox.attacks.{type(self).__name__}", self._shape), labels)
+
+    def value_and_grad(self, loss_fn: _Loss, x: Any) -> tuple[Any, Any]:
+        """Loss and gradient, by the engine."""
+        return loss_fn.value_and_gradient(x)
+
+
+class _Whole(_Gradients):
+    """The attack wholly in the engine: for ℓ∞, where the original's two clips are the projection."""
+
+    _targets = True  # whether the original takes targeted criteria
+
+    def run(self, model: Any, inputs: Any, criterion: Any, *, epsilon: float, **kwargs: Any) -> Any:
+        """Attack inputs with one radius."""
+        own: Any = self
+        if kwargs:
+            raise TypeError(f"attack got an unexpected keyword argument {next(iter(kwargs))!r}")
+        x0, restore_type = ep.astensor_(inputs)
+        wanted = originals.base.get_criterion(criterion)
+        originals.base.verify_input_bounds(x0, model)
+        targeted = hasattr(wanted, "target_classes")
+        if (targeted and not self._targets) or not (targeted or isinstance(wanted, foolbox.criteria.Misclassification)):
+            raise ValueError("unsupported criterion")
+        start = ep.clip(own.get_random_start(x0, epsilon), *model.bounds).raw if own.random_start else None
+        end = fo.pgd(
+            network_of(model, f"foolbox.attacks.{type(self).__name__}", tuple(x0.shape[1:])),
+            x0.raw,
+            (wanted.target_classes if targeted else wanted.labels).raw,
+            eps=float(epsilon),
+            step_size=float(own.rel_stepsize * epsilon if own.abs_stepsize is None else own.abs_stepsize),
+            steps=own.steps,
+            bounds=model.bounds,
+            x_init=start,
+            loss="cross_entropy",
+            targeted=targeted,
+            threads=torch.get_num_threads(),
+        )
+        return restore_type(ep.astensor(end.x_adv))
+
+
+class LinfProjectedGradientDescentAttack(_Whole, originals.LinfProjectedGradientDescentAttack):
+    """`foolbox.attacks.LinfPGD` (Madry et al. 2018)."""
+
+
+class LinfBasicIterativeAttack(_Whole, originals.LinfBasicIterativeAttack):
+    """`foolbox.attacks.LinfBasicIterativeAttack` (Kurakin et al. 2017)."""
+
+
+class LinfFastGradientAttack(_Whole, originals.LinfFastGradientAttack):
+    """`foolbox.attacks.FGSM` (Goodfellow et al. 2015)."""
+
+    _targets = False
+
+
+class L2ProjectedGradientDescentAttack(_Gradients, originals.L2ProjectedGradientDescentAttack):
+    """`foolbox.attacks.L2PGD`, its loop on the engine's gradients."""
+
+
+class L2BasicIterativeAttack(_Gradients, originals.L2BasicIterativeAttack):
+    """`foolbox.attacks.L2BasicIterativeAttack`, its loop on the engine's gradients."""
+
+
+class L2FastGradientAttack(_Gradients, originals.L2FastGradientAttack):
+    """`foolbox.attacks.FGM`, its loop on the engine's gradients."""
+
+
+class L1ProjectedGradientDescentAttack(_Gradients, originals.L1ProjectedGradientDescentAttack):
+    """`foolbox.attacks.L1PGD`, its loop on the engine's gradients."""
+
+
+class L1BasicIterativeAttack(_Gradients, originals.L1BasicIterativeAttack):
+    """`foolbox.attacks.L1BasicIterativeAttack`, its loop on the engine's gradients."""
+
+
+class L1FastGradientAttack(_Gradients, originals.L1FastGradientAttack):
+    """`foolbox.attacks.L1FastGradientAttack`, its loop on the engine's gradients."""
+
+
+class LinfAdamProjectedGradientDescentAttack(_Gradients, originals.LinfAdamProjectedGradientDescentAttack):
+    """`foolbox.attacks.LinfAdamPGD`, its loop on the engine's gradients."""
+
+
+class L1AdamProjectedGradientDescentAttack(_Gradients, originals.L1AdamProjectedGradientDescentAttack):
+    """`foolbox.attacks.L1AdamPGD`, its loop on the engine's gradients."""
+
+
+class L2AdamProjectedGradientDescentAttack(_Gradients, originals.L2AdamProjectedGradientDescentAttack):
+    """`foolbox.attacks.L2AdamPGD`, its loop on the engine's gradients."""
+
+
+LinfPGD, L2PGD, L1PGD = (
+    LinfProjectedGradientDescentAttack,
+    L2ProjectedGradientDescentAttack,
+    L1ProjectedGradientDescentAttack,
+)
+LinfAdamPGD, L2AdamPGD, L1AdamPGD = (
+    LinfAdamProjectedGradientDescentAttack,
+    L2AdamProjectedGradientDescentAttack,
+    L1AdamProjectedGradientDescentAttack,
+)
+PGD, AdamPGD, FGSM, FGM = LinfPGD, LinfAdamPGD, LinfFastGradientAttack, L2FastGradientAttack
