@@ -51,7 +51,7 @@ def main() -> None:
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     rest, held = datasets.split(datasets.load("mnist"), HELD_OUT, 0)
-    x, y = (torch.from_numpy(np.ascontiguousarray(part)) for part in (rest.x, rest.y.astype(np.int64)))
+    x, y = (torch.tensor(np.asarray(part)) for part in (rest.x, rest.y.astype(np.int64)))
     loops = {}
     for name, module in (("torchattacks", originals), ("one import changed", ours)):
         model = make_model()

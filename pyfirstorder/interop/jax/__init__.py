@@ -171,6 +171,7 @@ def _attack(
     if single:
         arrays |= {name: arrays[name][None] for name in BATCHED if name in arrays}
     weights, arrays = jax.lax.stop_gradient((weights, arrays))
+    arrays = {name: _array(name, value) for name, value in arrays.items()}  # of a number, jax.grad leaves a float
     result = call(function, model, fixed, weights, arrays)
     return jax.tree.map(lambda part: part[0], result) if single else result
 
@@ -209,6 +210,8 @@ def _number(name: str, value: Any) -> Array:
 
 
 def _array(name: str, value: Any) -> Array:
+    if isinstance(value, jax.Array):
+        return value
     try:
         return jnp.asarray(value)
     except (TypeError, ValueError) as error:

@@ -100,7 +100,7 @@ def call(function: str, model: Model, options: Options, weights: Weights, arrays
         jax.dtypes.canonicalize_dtype(np.int64) == np.int64,
     )
     if not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((weights, arrays))):
-        return jax.tree.map(jnp.asarray, host(weights, arrays))
+        return jax.device_put(host(weights, arrays))  # all at once: to where jax.default_device says
     shapes = _shapes_of_results(host, model.blank(weights), arrays)
     return jax.pure_callback(host, shapes, weights, arrays, vmap_method="expand_dims")
 
