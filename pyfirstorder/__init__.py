@@ -13,7 +13,8 @@ from pyfirstorder.ascent import apgd, pgd
 from pyfirstorder.backends import available_backends
 from pyfirstorder.config import __version__, show_config
 from pyfirstorder.evaluation import Evaluation, evaluate
-from pyfirstorder.network import TwoLayerNetwork, load_network, random_network
+from pyfirstorder.interop.loading import load_network
+from pyfirstorder.network import TwoLayerNetwork, random_network
 from pyfirstorder.problem import Status
 from pyfirstorder.results import (
     AttackResult,

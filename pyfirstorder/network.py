@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 import re
 from pathlib import Path
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 _ACTIVATION = re.compile(r"(?P<name>\w+)(\((?P<parameter>[^()]+)\))?")
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 _MOST_FEATURES = 2**31 - 1
-_READERS = {".onnx": "from_onnx", ".safetensors": "from_safetensors"}  # of pyfirstorder.interop.models
 
 
 def parse_activation(text: str) -> tuple[str, float]:
@@ -213,14 +211,13 @@ class TwoLayerNetwork:
 
 
 def load_network(path: str | os.PathLike[str]) -> TwoLayerNetwork:
-    """Read a network that `TwoLayerNetwork.save` wrote, or one of another library.
+    """Read a network that `TwoLayerNetwork.save` wrote.
 
     Parameters
     ----------
     path : path
         An .npz file with ``hidden_weight``, ``output_weight``, and optionally ``hidden_bias``, ``output_bias`` and
-        ``activation`` (relu if left out); an .onnx file, or a .safetensors file whose metadata names the activation:
-        see `pyfirstorder.interop.models`.
+        ``activation`` (relu if left out).
 
     Returns
     -------
@@ -241,10 +238,6 @@ def load_network(path: str | os.PathLike[str]) -> TwoLayerNetwork:
     ...     fo.load_network(folder + "/net.npz")
     TwoLayerNetwork(784 -> 64 softplus(1.0) -> 1, float32)
     """
-    reader = _READERS.get(Path(path).suffix.lower())
-    if reader is not None:
-        network: TwoLayerNetwork = getattr(importlib.import_module("pyfirstorder.interop.models"), reader)(path)
-        return network
     _require_npz(path)
     parts = files.read_npz(path, ("hidden_weight", "output_weight"), ("hidden_bias", "output_bias", "activation"))
     activation = str(parts.pop("activation", "relu"))

@@ -61,7 +61,7 @@ def test_what_does_nothing_is_left_out(names):
         ("Wσ", r"after layer σ: expected the second linear layer, got the end of the model"),
         ("", r"after the end: expected the first linear layer"),
         (["W", "σ", "A", "softmax"], r"layer softmax: a network of probabilities .* drop_softmax=True"),
-        (["W", "softmax", "A"], r"layer softmax: a network of probabilities"),
+        (["W", "softmax", "A"], r"layer softmax: expected an activation after the first linear layer"),
     ],
 )
 def test_the_first_layer_that_does_not_fit_is_named(names, pattern):
@@ -74,6 +74,7 @@ def test_affine_maps_are_folded_in_wherever_they_stand():
     rng = np.random.default_rng(2)
     maps = [(rng.random(n) + 0.5, rng.standard_normal(n)) for n in (D, 3, M, M, K)]
     listed = [Affine(f"map {place}", *one) for place, one in enumerate(maps)]
+    listed[1] = Affine("channels", *(part[:, None] for part in maps[1]))
     net = assemble(
         [*listed[:2], Linear("W", w, b), listed[2], Activation("σ", "gelu"), listed[3], Linear("A", a, None), listed[4]]
     )
@@ -319,9 +320,9 @@ def test_trees_of_arrays_are_read_whatever_their_names():
 def test_trees_of_another_shape_are_refused():
     w, b, a, c = parts()
     for tree, pattern in (
-        ({"a": {"kernel": w.T}}, "expected two layers, got 1: parameters.a"),
-        ({"a": {"kernel": w.T, "other": a.T}}, "parameters.a: expected a matrix and a vector, got kernel, other"),
-        ({"conv": {"kernel": np.zeros((3, 3, 1, 2))}}, "parameters.conv: expected a matrix and a vector"),
+        ({"a": {"kernel": w.T}}, "parameters: expected two layers, got 1: a; choose with names="),
+        ({"a": {"kernel": w.T, "other": a.T}}, "a: expected a matrix and a vector, got kernel, other"),
+        ({"conv": {"kernel": np.zeros((3, 3, 1, 2))}}, "conv: expected a matrix and a vector"),
         ([(a.T, c), (w.T, b)], "output_weight: expected shape"),
     ):
         with pytest.raises(ValueError, match=pattern):
@@ -469,7 +470,7 @@ def test_onnx_models_of_another_shape_are_refused(tmp_path):
             [("MatMul", ["x", "w"], ["h"]), ("Relu", ["h"], ["z"])],
             r"after node 1 \(Relu\): expected the second linear layer",
         ),
-        ([("Softmax", ["x"], ["z"])], r"node 0 \(Softmax\): a network of probabilities"),
+        ([("Softmax", ["x"], ["z"])], r"node 0 \(Softmax\): expected the first linear layer"),
     ):
         with pytest.raises(ValueError, match=pattern):
             models.from_onnx(onnx_model(nodes, arrays))

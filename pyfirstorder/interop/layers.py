@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pyfirstorder.problem import Array
 
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+_DROP = "pass drop_softmax=True to get the logits before it"
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,16 @@ class Activation:
 
 @dataclass(frozen=True)
 class Affine:
-    """``z = gain x + shift``, each a scalar, one number per channel or one per coordinate."""
+    """``z = gain x + shift``, of arrays that NumPy broadcasts to the shape of a sample.
+
+    Where that shape is not known, ``(C, 1, 1)`` is a number per entry of the sample's first axis, and ``(C,)`` one per
+    entry of its last.
+    """
 
     where: str
     gain: Array
     shift: Array
-    channels_first: bool = True  # how a number per channel is spread over flattened images
+    shape: tuple[int, ...] | None = None  # of a sample at that place
 
 
 @dataclass(frozen=True)
@@ -58,9 +63,10 @@ class Nothing:
 
 @dataclass(frozen=True)
 class Softmax:
-    """Probabilities from logits; attacks want the logits."""
+    """Probabilities, or their logarithms, from logits; attacks want the logits."""
 
     where: str
+    logarithm: bool = False
 
 
 Layer = Linear | Activation | Affine | Nothing | Softmax
@@ -72,27 +78,29 @@ def assemble(layers: Iterable[Layer], *, drop_softmax: bool = False) -> TwoLayer
     pending: list[Affine] = []  # of inputs, or of hidden units, until the next linear layer
     activation = None
     dtype: np.dtype[Any] | None = None
-    end = "the end"
+    is_dropped, end = False, "the end"
     for layer in layers:
         end = layer.where
         if isinstance(layer, Nothing):
             continue
-        if isinstance(layer, Softmax):
-            if not drop_softmax or len(linear) < 2:
+        if is_dropped:
+            raise ValueError(f"{layer.where}: expected no more layers after probabilities")
+        if is_probabilities(layer) and len(linear) == 2 and _is_their_kind(layer, linear[1]):
+            if not drop_softmax:
                 raise ValueError(
                     f"{layer.where}: a network of probabilities hides its gradient from attacks; take the model "
-                    "without it, or pass drop_softmax=True to get the logits before it"
+                    f"without it, or {_DROP}"
                 )
-            continue
-        if isinstance(layer, Linear):
+            is_dropped = True
+        elif isinstance(layer, Softmax) or (isinstance(layer, Activation) and (len(linear) != 1 or activation)):
+            raise ValueError(f"{layer.where}: expected {_expected(linear, activation)} there")
+        elif isinstance(layer, Linear):
             if len(linear) == 2 or (linear and activation is None):
                 raise ValueError(f"{layer.where}: expected {_expected(linear, activation)} there")
             dtype = _dtype(layer) if dtype is None else np.result_type(dtype, _dtype(layer))
             linear.append(_with_affine_before(layer, pending))
             pending = []
         elif isinstance(layer, Activation):
-            if len(linear) != 1 or activation is not None:
-                raise ValueError(f"{layer.where}: expected {_expected(linear, activation)} there")
             activation = layer.name
         elif len(linear) == 2 or (linear and activation is None):
             linear[-1] = _with_affine_after(linear[-1], layer)
@@ -100,8 +108,19 @@ def assemble(layers: Iterable[Layer], *, drop_softmax: bool = False) -> TwoLayer
             pending.append(layer)
     if len(linear) < 2 or activation is None:
         raise ValueError(f"after {end}: expected {_expected(linear, activation)}, got the end of the model")
-    (w, b), (a, c) = ((weight.astype(dtype), bias.astype(dtype)) for weight, bias in linear)
+    with np.errstate(over="ignore"):  # TwoLayerNetwork refuses infinity by name
+        (w, b), (a, c) = ((weight.astype(dtype), bias.astype(dtype)) for weight, bias in linear)
     return TwoLayerNetwork(w, a, b, c, activation)
+
+
+def is_probabilities(layer: Layer) -> bool:
+    """Whether a layer at the end makes probabilities of logits."""
+    return isinstance(layer, Softmax) or (isinstance(layer, Activation) and layer.name == "sigmoid")
+
+
+def _is_their_kind(layer: Layer, last: tuple[Array, Array]) -> bool:
+    """A sigmoid makes one probability; of several it would make a network of several labels at once."""
+    return isinstance(layer, Softmax) or len(last[0]) == 1
 
 
 def _expected(linear: list[tuple[Array, Array]], activation: str | None) -> str:
@@ -116,7 +135,8 @@ def _dtype(layer: Linear) -> np.dtype[Any]:
     dtype = layer.weight.dtype.newbyteorder("=")
     if dtype not in _FLOATS:
         raise TypeError(
-            f"{layer.where}: expected weights of float32 or float64, got {layer.weight.dtype}; convert them"
+            f"{layer.where}: expected weights of float32 or float64, got {layer.weight.dtype}; "
+            'convert them with .astype("float32")'
         )
     return dtype
 
@@ -125,6 +145,8 @@ def _with_affine_before(layer: Linear, pending: list[Affine]) -> tuple[Array, Ar
     """W and b of ``x → W (gain x + shift) + b``, in float64."""
     weight = layer.weight.astype(np.float64)
     bias = np.zeros(len(weight)) if layer.bias is None else layer.bias.astype(np.float64)
+    if bias.shape != (len(weight),):
+        raise ValueError(f"{layer.where}: expected {len(weight)} biases for its {len(weight)} outputs, got {bias.size}")
     for affine in reversed(pending):
         gain, shift = (_spread(part, weight.shape[1], affine) for part in (affine.gain, affine.shift))
         bias = bias + weight @ shift
@@ -139,14 +161,25 @@ def _with_affine_after(before: tuple[Array, Array], affine: Affine) -> tuple[Arr
 
 
 def _spread(part: Array, features: int, affine: Affine) -> Array:
-    """One number per feature."""
-    numbers = np.asarray(part, dtype=np.float64).reshape(-1)
-    if numbers.size not in (1, features) and features % numbers.size:
+    """One number per coordinate of a flattened sample."""
+    numbers = np.asarray(part, dtype=np.float64)
+    lead = next((axis for axis, size in enumerate(numbers.shape) if size != 1), numbers.ndim)
+    own = tuple(numbers.shape[lead:])  # axes of one entry before the others mean nothing
+    numbers = numbers.reshape(own)
+    if affine.shape is not None and np.prod(affine.shape, dtype=int) == features:
+        try:
+            return np.broadcast_to(numbers, affine.shape).reshape(-1)
+        except ValueError:
+            raise ValueError(
+                f"{affine.where}: expected numbers that broadcast to {affine.shape}, got shape {numbers.shape}"
+            ) from None
+    if numbers.size == 0 or features % numbers.size:
         raise ValueError(
             f"{affine.where}: expected 1, {features} or a divisor of {features} numbers, got {numbers.size}"
         )
     times = features // numbers.size
-    return np.repeat(numbers, times) if affine.channels_first else np.tile(numbers, times)
+    is_of_first_axes = len(own) > 1 and own[-1] == 1
+    return np.repeat(numbers.reshape(-1), times) if is_of_first_axes else np.tile(numbers.reshape(-1), times)
 
 
 def normalized(net: TwoLayerNetwork, mean: Any, std: Any, shape: tuple[int, ...] | None = None) -> TwoLayerNetwork:
@@ -157,9 +190,10 @@ def normalized(net: TwoLayerNetwork, mean: Any, std: Any, shape: tuple[int, ...]
     net : TwoLayerNetwork
         f, of normalised inputs.
     mean, std : float or array
-        One number for all coordinates, per channel (the first axis of a sample) or per coordinate.
+        One number for all coordinates, per channel (a list of C of them, for the first axis of a sample) or per
+        coordinate; arrays of more axes are broadcast to a sample as NumPy does it.
     shape : tuple of int, optional
-        Of a sample, where mean and std are to be broadcast to it.
+        Of a sample, where arrays of several axes do not say it by themselves.
 
     Returns
     -------
@@ -179,17 +213,34 @@ def normalized(net: TwoLayerNetwork, mean: Any, std: Any, shape: tuple[int, ...]
     >>> fo.forward(normalized(net, mean=0.5, std=0.25), np.array([[0.5, 1.0]]))
     array([[0., 2.]])
     """
+    if shape is not None and np.prod(shape, dtype=int) != net.in_features:
+        raise ValueError(f"shape: expected {net.in_features} coordinates, got {tuple(shape)}")
     centre, spread = (np.asarray(part, dtype=np.float64) for part in (mean, std))
     if not (spread > 0).all():
-        raise ValueError(f"std: expected positive numbers, got {spread.min()}")
-    if shape is not None and max(centre.ndim, spread.ndim) > 1:
-        centre, spread = np.broadcast_to(centre, shape), np.broadcast_to(spread, shape)
+        raise ValueError(f"std: expected positive numbers, got {spread[~(spread > 0)].flat[0]}")
+    centre, spread = (_per_channel(part, net.in_features, shape) for part in (centre, spread))
     weights = net.weights(net.dtype)
-    return assemble(
+    folded = assemble(
         [
-            Affine("mean and std", 1 / spread, -centre / spread),
+            Affine("mean and std", np.ones(()), -centre, shape),
+            Affine("mean and std", 1 / spread, np.zeros(()), shape),
             Linear("the first linear layer", weights.hidden_weight, weights.hidden_bias),
             Activation("the activation", net.activation),
             Linear("the second linear layer", weights.output_weight, weights.output_bias),
         ]
+    )
+    return with_scalar_output(folded) if net.scalar_output else folded
+
+
+def _per_channel(numbers: Array, features: int, shape: tuple[int, ...] | None) -> Array:
+    """A list of numbers, turned so that it is broadcast along the first axis of a sample."""
+    if numbers.ndim != 1 or numbers.size in (1, features):
+        return numbers if shape is None or numbers.ndim != 1 or numbers.size == 1 else numbers.reshape(shape)
+    return numbers.reshape(-1, *[1] * (1 if shape is None else len(shape) - 1))
+
+
+def with_scalar_output(net: TwoLayerNetwork) -> TwoLayerNetwork:
+    """A network of one output, whose outputs then have shape (B,)."""
+    return TwoLayerNetwork(
+        net.hidden_weight, net.output_weight.reshape(-1), net.hidden_bias, net.output_bias, net.activation
     )

@@ -1,46 +1,44 @@
 """Models of other libraries as two-layer networks: a reader lists the model's layers, `layers.assemble` does the rest.
 
-A model that is not a two-layer network is refused with the layer that does not fit.  Weights are copied, in float32 or
-float64 as they are.
+A model that is not a two-layer network is refused with the layer that does not fit, and one that can be run is compared
+with what was read of it (`agreement`).  Weights are copied, in float32 or float64 as they are.
 """
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from pyfirstorder import checks
-from pyfirstorder import network as networks
-from pyfirstorder.interop.layers import Activation, Affine, Layer, Linear, assemble, normalized
+from pyfirstorder.interop import trees
+from pyfirstorder.interop.layers import Activation, Layer, assemble, normalized, with_scalar_output
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator
+    from collections.abc import Sequence
 
     from pyfirstorder.network import TwoLayerNetwork
-    from pyfirstorder.problem import Array
 
 __all__ = ["from_flax", "from_keras", "from_onnx", "from_safetensors", "from_sklearn", "from_torch", "normalized"]
 
-# ------------------------------------------------------------------ torch
 
-
-def from_torch(module: Any, *, activation: str | None = None, drop_softmax: bool = False) -> TwoLayerNetwork:
+def from_torch(
+    module: Any, *, activation: str | None = None, shape: tuple[int, ...] | None = None, drop_softmax: bool = False
+) -> TwoLayerNetwork:
     """The network of a torch module.
 
     Parameters
     ----------
     module : torch.nn.Module
         A Sequential (nested, too) of two Linear with an activation between them; Flatten, Identity, Dropout in
-        evaluation mode, batch normalisation in evaluation mode, and modules with ``mean`` and ``std`` (input
-        normalisation) are folded in or left out.  With ``activation``, any module that has two Linear: what it computes
-        is compared with the network on random samples.
+        evaluation mode, batch normalisation in evaluation mode, and modules with ``mean`` and ``std`` that compute
+        ``(x - mean) / std`` are folded in or left out.  With ``activation``, any module that has two Linear: what it
+        computes is compared with the network on random samples.
     activation : str, optional
         The activation of a module that is no Sequential.
+    shape : tuple of int, optional
+        Of a sample, where a module that is no Sequential does not take flat ones.
     drop_softmax : bool
-        Whether to take the logits before a final Softmax or LogSoftmax, which is refused otherwise.
+        Whether to take the logits before a final Softmax, LogSoftmax, or Sigmoid of one output, which is refused
+        otherwise.
 
     Returns
     -------
@@ -48,6 +46,8 @@ def from_torch(module: Any, *, activation: str | None = None, drop_softmax: bool
 
     Raises
     ------
+    ImportError
+        If torch is not installed.
     TypeError, ValueError
         If the module is not a two-layer network; the message names the layer.
     """
@@ -58,13 +58,7 @@ def from_torch(module: Any, *, activation: str | None = None, drop_softmax: bool
         return module.network()
     if activation is None:
         return assemble(torch_layers.torch_layers(module), drop_softmax=drop_softmax)
-    first, second = torch_layers.two_linear(module)
-    net = assemble([first, Activation("the activation", activation), second])
-    torch_layers.compare(module, net)
-    return net
-
-
-# ------------------------------------------------------------------ scikit-learn
+    return torch_layers.read_compared(module, activation, shape, drop_softmax=drop_softmax)
 
 
 def from_sklearn(estimator: Any) -> TwoLayerNetwork:
@@ -73,7 +67,7 @@ def from_sklearn(estimator: Any) -> TwoLayerNetwork:
     Parameters
     ----------
     estimator : MLPClassifier, MLPRegressor or a Pipeline that ends with one
-        StandardScaler, MinMaxScaler and MaxAbsScaler may stand before it.
+        StandardScaler, RobustScaler, MinMaxScaler and MaxAbsScaler may stand before it.
 
     Returns
     -------
@@ -83,57 +77,34 @@ def from_sklearn(estimator: Any) -> TwoLayerNetwork:
 
     Raises
     ------
+    ImportError
+        If scikit-learn is not installed.
     TypeError, ValueError
         If it is of another kind, not fitted, or has not one hidden layer.
     """
-    steps = [step for _, step in estimator.steps] if hasattr(estimator, "steps") else [estimator]
-    *scalers, mlp = steps
-    if not hasattr(mlp, "hidden_layer_sizes"):
-        raise TypeError(f"estimator: expected MLPClassifier or MLPRegressor, got {type(mlp).__name__}")
-    if not hasattr(mlp, "coefs_"):
-        raise ValueError(f"estimator: expected a fitted {type(mlp).__name__}; call fit first")
-    if len(mlp.coefs_) != 2:
-        raise ValueError(f"estimator: expected one hidden layer, got {len(mlp.coefs_) - 1}")
-    if mlp.out_activation_ == "logistic" and mlp.coefs_[1].shape[1] > 1:
-        raise ValueError("estimator: expected one label per sample, got a classifier of several labels at once")
-    name = {"logistic": "sigmoid"}.get(mlp.activation, mlp.activation)
-    layers: list[Layer] = [_sklearn_scaler(f"step {place}", scaler) for place, scaler in enumerate(scalers)]
-    (w, a), (b, c) = mlp.coefs_, mlp.intercepts_
-    layers += [Linear("coefs_[0]", w.T, b), Activation("activation", name), Linear("coefs_[1]", a.T, c)]
-    net = assemble(layers)
-    if mlp.coefs_[1].shape[1] > 1:
-        return net
-    return networks.TwoLayerNetwork(
-        net.hidden_weight, net.output_weight[0], net.hidden_bias, net.output_bias, net.activation
-    )
+    from pyfirstorder.interop.sklearn_layers import sklearn_layers
+
+    net = assemble(sklearn_layers(estimator))
+    return with_scalar_output(net) if net.out_features == 1 else net
 
 
-def _sklearn_scaler(where: str, scaler: Any) -> Layer:
-    where = f"{where} ({type(scaler).__name__})"
-    if hasattr(scaler, "data_min_"):  # MinMaxScaler: x scale_ + min_
-        if getattr(scaler, "clip", False):
-            raise ValueError(f"{where}: expected clip=False, because clipping is not affine")
-        return Affine(where, scaler.scale_, scaler.min_)
-    if hasattr(scaler, "scale_"):  # (x - mean_) / scale_
-        gain = 1 / np.asarray(1.0 if scaler.scale_ is None else scaler.scale_)
-        mean = getattr(scaler, "mean_", None)
-        return Affine(where, gain, -gain * (0.0 if mean is None else mean))
-    raise ValueError(f"{where}: expected StandardScaler, MinMaxScaler or MaxAbsScaler before the network")
-
-
-# ------------------------------------------------------------------ trees of arrays
-
-
-def from_flax(parameters: Any, *, activation: str) -> TwoLayerNetwork:
-    """The network of parameters in a tree: of flax.linen, flax.nnx, haiku, or made by hand.
+def from_flax(
+    parameters: Any, *, activation: str, module: Any = None, names: Sequence[str] | None = None
+) -> TwoLayerNetwork:
+    """The network of parameters in a tree: of flax.linen, flax.nnx, haiku, equinox, or made by hand.
 
     Parameters
     ----------
     parameters : mapping, sequence or flax.nnx module
-        Two layers, in order or named in order (``Dense_0``, ``Dense_1``), each with a matrix (inputs, outputs) and
-        optionally a vector; a dict with the one key "params" is opened.
+        Two layers, each with a matrix and optionally a vector; a dict with the one key "params" is opened.  A matrix
+        called ``weight`` is (outputs, inputs), every other (inputs, outputs).
     activation : str
         What the model's code applies between them, since parameters do not tell: see `pyfirstorder.TwoLayerNetwork`.
+    module : flax.linen module, optional
+        The module of the parameters, to compare its outputs with the network's on random samples; one of flax.nnx is
+        always compared.
+    names : pair of str, optional
+        The two layers in order, with dots between levels, where their names leave the order open, or there are more.
 
     Returns
     -------
@@ -141,62 +112,62 @@ def from_flax(parameters: Any, *, activation: str) -> TwoLayerNetwork:
 
     Raises
     ------
+    ImportError
+        If parameters is a module and flax is not installed.
     TypeError, ValueError
-        If there are not two layers whose shapes fit.
+        If there are not two layers whose shapes fit, their order is open, or the module computes something else.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pyfirstorder.interop import models
+    >>> tree = {"Dense_0": {"kernel": np.ones((4, 3)), "bias": np.ones(3)}, "Dense_1": {"kernel": np.ones((3, 2))}}
+    >>> models.from_flax(tree, activation="silu")
+    TwoLayerNetwork(4 -> 3 silu -> 2, float64)
     """
-    if callable(parameters):  # a module of flax.nnx
+    run = None
+    if module is not None:
+        variables = parameters if "params" in parameters else {"params": parameters}
+        run = lambda x: module.apply(variables, x)  # noqa: E731
+    elif callable(parameters) and not hasattr(parameters, "items"):
+        run, parameters = parameters, _nnx_parameters(parameters)
+    first, second = trees.two_layers("parameters", parameters, names)
+    layers: list[Layer] = [first, Activation("the activation", activation), second]
+    net = assemble(layers)
+    if run is not None:
+        import jax
+
+        from pyfirstorder.interop import agreement
+
+        with jax.default_matmul_precision("highest"):
+            agreement.require("module", layers, net, run)
+    return net
+
+
+def _nnx_parameters(module: Any) -> Any:
+    try:
         from flax import nnx
-
-        parameters = nnx.to_pure_dict(nnx.state(parameters, nnx.Param))
-    layers = list(_tree_layers("parameters", parameters))
-    if len(layers) != 2:
-        raise ValueError(
-            f"parameters: expected two layers, got {len(layers)}: {', '.join(one.where for one in layers)}"
-        )
-    return assemble([layers[0], Activation("the activation", activation), layers[1]])
+    except ImportError as error:
+        raise ImportError("flax is not installed: pip install flax") from error
+    if not isinstance(module, nnx.Module):
+        raise TypeError(f"parameters: expected a tree of arrays or a module of flax.nnx, got {type(module).__name__}")
+    return nnx.to_pure_dict(nnx.state(module, nnx.Param))
 
 
-def _tree_layers(where: str, tree: Any) -> Iterator[Linear]:
-    """Every node that holds a matrix, in order."""
-    items = _children(tree)
-    found = {name: checks.array(f"{where}.{name}", part) for name, part in items if not _children(part)}
-    matrices = [name for name, part in found.items() if part.ndim == 2]
-    vectors = [name for name, part in found.items() if part.ndim == 1]
-    if len(matrices) > 1 or len(vectors) > 1 or len(matrices) + len(vectors) < len(found):
-        raise ValueError(f"{where}: expected a matrix and a vector, got {', '.join(found)}")
-    if matrices:
-        yield Linear(where, found[matrices[0]].T, found[vectors[0]] if vectors else None)
-    for name, part in items:
-        if _children(part):
-            yield from _tree_layers(f"{where}.{name}", part)
-
-
-def _children(tree: Any) -> list[tuple[str, Any]]:
-    if hasattr(tree, "items"):
-        return sorted(((str(name), part) for name, part in tree.items()), key=lambda item: _natural(item[0]))
-    if isinstance(tree, (list, tuple)):
-        return [(str(place), part) for place, part in enumerate(tree)]
-    return []
-
-
-def _natural(name: str) -> list[tuple[int, int | str]]:
-    """``Dense_10`` after ``Dense_9``."""
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", name) if part]
-
-
-# ------------------------------------------------------------------ files
-
-
-def from_safetensors(path: str | os.PathLike[str], *, activation: str | None = None) -> TwoLayerNetwork:
+def from_safetensors(
+    path: str | os.PathLike[str], *, activation: str | None = None, names: Sequence[str] | None = None
+) -> TwoLayerNetwork:
     """The network in a .safetensors file of a module with two linear layers, such as a torch state dict.
 
     Parameters
     ----------
     path : path
-        Two matrices (outputs, inputs) and their vectors; names are taken in natural order and grouped by what comes
-        before the last dot.
+        Two matrices and their vectors, called by layer and part with a dot between: ``fc1.weight`` is (outputs,
+        inputs), ``Dense_0.kernel`` (inputs, outputs).
     activation : str, optional
         The activation, unless the file's metadata has an entry of that name.
+    names : pair of str, optional
+        The two layers in order, where their names leave it open, or the file holds more.
 
     Returns
     -------
@@ -206,8 +177,10 @@ def from_safetensors(path: str | os.PathLike[str], *, activation: str | None = N
     ------
     ImportError
         If safetensors is not installed.
-    ValueError
-        If the file does not hold two layers, or says nothing of the activation.
+    TypeError, ValueError
+        If the file does not hold two layers, says nothing of the activation, or holds half precision.
+    OSError
+        If the file cannot be opened.
     """
     try:
         from safetensors import SafetensorError, safe_open
@@ -215,20 +188,16 @@ def from_safetensors(path: str | os.PathLike[str], *, activation: str | None = N
         raise ImportError("safetensors is not installed: pip install safetensors") from error
     try:
         with safe_open(path, framework="numpy") as file:
-            named = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            chosen = [key for key in file.keys() if names is None or key.rpartition(".")[0] in names]  # noqa: SIM118
+            tensors = {key: file.get_tensor(key) for key in chosen}
             noted = (file.metadata() or {}).get("activation")
     except SafetensorError as error:
         raise ValueError(f"{path}: expected a .safetensors file, got {error}") from error
+    except TypeError as error:  # NumPy has no bfloat16
+        raise TypeError(f"{path}: expected tensors of float32 or float64, got {error}") from error
     if activation is None and noted is None:
         raise ValueError(f"{path}: names no activation; call from_safetensors(path, activation=...)")
-    groups: dict[str, dict[str, Array]] = {}
-    for name in sorted(named, key=_natural):
-        group, _, part = name.rpartition(".")
-        groups.setdefault(group, {})[part] = named[name]
-    layers = [layer for group, parts in groups.items() for layer in _tree_layers(group or "the file", parts)]
-    if len(layers) != 2:
-        raise ValueError(f"{path}: expected two layers, got {len(layers)}: {', '.join(one.where for one in layers)}")
-    first, second = (Linear(layer.where, layer.weight.T, layer.bias) for layer in layers)
+    first, second = trees.two_layers(str(path), trees.nested(tensors), names)
     return assemble([first, Activation("the activation", activation or str(noted)), second])
 
 
@@ -239,7 +208,8 @@ def from_keras(model: Any, *, drop_softmax: bool = False) -> TwoLayerNetwork:
     ----------
     model : keras.Model
         A Sequential, or a functional model without branches, of two Dense; Flatten, Dropout, Normalization, Rescaling
-        and BatchNormalization are folded in or left out, as at inference.
+        and BatchNormalization are folded in or left out, as at inference.  What is read is compared with the model on
+        random samples.
     drop_softmax : bool
         See `from_torch`.
 
@@ -251,22 +221,28 @@ def from_keras(model: Any, *, drop_softmax: bool = False) -> TwoLayerNetwork:
     ------
     ImportError
         If keras is not installed.
-    ValueError
+    TypeError, ValueError
         If the model is not a two-layer network; the message names the layer.
     """
-    from pyfirstorder.interop.keras_layers import keras_layers
+    from pyfirstorder.interop import agreement, keras_layers
 
-    return assemble(keras_layers(model), drop_softmax=drop_softmax)
+    layers = list(keras_layers.keras_layers(model))
+    net = assemble(layers, drop_softmax=drop_softmax)
+    agreement.require("model", layers, net, lambda x: keras_layers.outputs(model, x))
+    return net
 
 
-def from_onnx(model: Any, *, drop_softmax: bool = False) -> TwoLayerNetwork:
+def from_onnx(model: Any, *, output: str | None = None, drop_softmax: bool = False) -> TwoLayerNetwork:
     """The network of an ONNX model.
 
     Parameters
     ----------
     model : path or onnx.ModelProto
-        A chain of Gemm or MatMul and Add, an activation, and the same again; Flatten, Reshape and arithmetic with
-        constants (normalisation) are folded in or left out.
+        A chain of Gemm or MatMul and Add, an activation (one node, or several that compute one), and the same again;
+        Flatten, Reshape, Cast and arithmetic with constants (normalisation) are folded in or left out.  What is read is
+        compared with the model, by onnx's own evaluator.
+    output : str, optional
+        The output, or any value inside, up to which the model is read; needed where there are several outputs.
     drop_softmax : bool
         See `from_torch`.
 
@@ -278,9 +254,16 @@ def from_onnx(model: Any, *, drop_softmax: bool = False) -> TwoLayerNetwork:
     ------
     ImportError
         If onnx is not installed.
-    ValueError
+    TypeError, ValueError
         If the file is none, or the model is not a two-layer network; the message names the node.
+    OSError
+        If the file cannot be opened.
     """
-    from pyfirstorder.interop.onnx_layers import onnx_layers
+    from pyfirstorder.interop import agreement, onnx_layers
 
-    return assemble(onnx_layers(model), drop_softmax=drop_softmax)
+    graph = onnx_layers.Graph(onnx_layers.load(model), output)
+    layers = list(graph.layers())
+    net = assemble(layers, drop_softmax=drop_softmax)
+    if graph.can_run:
+        agreement.require("model", layers, net, graph.outputs, rows=graph.rows)
+    return net

@@ -1,7 +1,13 @@
-"""The layers of a torch module, as `pyfirstorder.interop.layers` has them."""
+"""The layers of a torch module, as `pyfirstorder.interop.layers` has them.
+
+Only what torch itself defines is taken for what it is called: a module with a forward of its own, or with hooks on its
+forward, may compute anything.  Such a module is read with the activation named and compared with the result; a module
+with ``mean`` and ``std`` is run by itself, which also tells to which axis of a sample they belong.
+"""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 try:
@@ -12,9 +18,8 @@ except ImportError as error:
 
 import numpy as np
 
-from pyfirstorder import arrays
-from pyfirstorder.api import forward
-from pyfirstorder.interop.layers import Activation, Affine, Layer, Linear, Nothing, Softmax
+from pyfirstorder.interop import agreement
+from pyfirstorder.interop.layers import Activation, Affine, Layer, Linear, Nothing, Softmax, assemble
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,7 +27,8 @@ if TYPE_CHECKING:
     from pyfirstorder.network import TwoLayerNetwork
     from pyfirstorder.problem import Array
 
-_ROWS_COMPARED = 8  # of a module that computes in a way of its own, against the network read from it
+_SMALLEST_THRESHOLD = 20.0  # of Softplus: torch's own, where the identity above it is off by 2e-9 / beta
+_NO_COUNTERPART = "expected Linear, an activation, Flatten, Dropout or a normalisation"
 
 
 class TorchNetwork(NamedTuple):
@@ -34,64 +40,96 @@ class TorchNetwork(NamedTuple):
 
 
 def read_torch(module: Any) -> TorchNetwork | None:
-    """The live layers of a module of two Linear and an activation; None of any other, for `assemble` to read."""
+    """The live layers of two Linear and an activation; None of any other module, which `assemble` reads or refuses."""
     layers = [layer for layer in torch_layers(module) if not isinstance(layer, Nothing)]
     if [type(layer) for layer in layers] != [Linear, Activation, Linear]:
         return None
-    hidden, output = (part for part in _parts(module) if isinstance(part, nn.Linear))
+    hidden, output = (part for part in _parts(_unwrapped(module)) if isinstance(part, nn.Linear))
     return TorchNetwork(hidden, output, next(layer.name for layer in layers if isinstance(layer, Activation)))
-
-
-def two_linear(module: Any) -> tuple[Linear, Linear]:
-    """The two Linear of a module, in the order in which it has them."""
-    linear = [part for part in module.modules() if isinstance(part, nn.Linear)]
-    if len(linear) != 2:
-        raise ValueError(f"module: expected two Linear layers, got {len(linear)} in {type(module).__name__}")
-    first, second = (_linear(type(module).__name__, part) for part in linear)
-    return first, second
 
 
 def torch_layers(module: Any) -> Iterator[Layer]:
     """The layers of a Sequential, nested or not."""
-    if not isinstance(module, nn.Module):
-        raise TypeError(f"module: expected a torch.nn.Module, got {type(module).__name__}")
-    if not isinstance(module, nn.Sequential):
+    module = _unwrapped(module)
+    if not _is_sequential(module):
         raise ValueError(
             f"module: expected a Sequential of two Linear and an activation, got {type(module).__name__}; of a module "
             "with a forward of its own, from_torch(module, activation=...) takes the two Linear"
         )
-    for place, part in enumerate(_parts(module)):
-        yield _layer(f"layer {place} ({type(part).__name__})", part)
+    _refuse_hooks("module", module)
+    parts = list(_parts(module))
+    for place, part in enumerate(parts):
+        where = f"layer {place} ({type(part).__name__})"
+        _refuse_hooks(where, part)
+        yield _layer(where, part, _features(parts, place))
+
+
+def _unwrapped(module: Any) -> Any:
+    """The module that the user wrote: torch.compile and DataParallel compute the same."""
+    module = getattr(module, "_orig_mod", module)
+    if isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        module = module.module
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"module: expected a torch.nn.Module, got {type(module).__name__}")
+    return module
+
+
+def _is_sequential(module: Any) -> bool:
+    return isinstance(module, nn.Sequential) and _computes_as(module, nn.Sequential)
+
+
+def _computes_as(part: Any, kind: Any) -> bool:
+    """Whether a module of a kind has that kind's forward, not one of a subclass or of its own."""
+    return type(part).forward is kind.forward and "forward" not in vars(part)
 
 
 def _parts(module: Any) -> Iterator[Any]:
     """The modules that a Sequential applies, one after the other."""
     for part in module:
-        if isinstance(part, nn.Sequential):
+        if _is_sequential(part) and not _has_hooks(part):
             yield from _parts(part)
         else:
             yield part
 
 
-def _layer(where: str, part: Any) -> Layer:
-    for kind, name in _ACTIVATIONS.items():
+def _has_hooks(part: Any) -> bool:
+    return bool(part._forward_hooks or part._forward_pre_hooks)
+
+
+def _refuse_hooks(where: str, part: Any) -> None:
+    if isinstance(part, nn.modules.lazy.LazyModuleMixin) and part.has_uninitialized_params():
+        raise ValueError(f"{where}: has no weights yet; call the module on a batch first")
+    if _has_hooks(part):
+        raise ValueError(
+            f"{where}: has a hook on its forward, which may change what it computes; remove it (of spectral_norm and "
+            "weight_norm: use those of torch.nn.utils.parametrizations), or call from_torch(module, activation=...), "
+            "which compares outputs"
+        )
+
+
+def _features(parts: list[Any], place: int) -> int | None:
+    """Coordinates of what flows into a part, by the Linear after or before it."""
+    after = [part.in_features for part in parts[place:] if isinstance(part, nn.Linear)]
+    before = [part.out_features for part in parts[:place] if isinstance(part, nn.Linear)]
+    return (after or before[::-1] or [None])[0]
+
+
+def _layer(where: str, part: Any, features: int | None) -> Layer:
+    for kind, read in _READERS.items():
         if isinstance(part, kind):
-            return Activation(where, name(part))
-    for kinds, reader in _READERS:
-        if isinstance(part, kinds):
-            return reader(where, part)
+            if not _computes_as(part, kind):
+                raise ValueError(f"{where}: has a forward that is not that of torch's {kind.__name__}")
+            return read(where, part)
     if hasattr(part, "mean") and hasattr(part, "std"):
-        mean, std = (_plain(number) for number in (part.mean, part.std))
-        return Affine(where, 1 / std, -mean / std)
-    raise ValueError(f"{where}: expected Linear, an activation, Flatten, Dropout or a normalisation")
+        return _normalization(where, part, features)
+    raise ValueError(f"{where}: {_NO_COUNTERPART}")
 
 
-def _plain(numbers: Any) -> Array:
-    return np.asarray(arrays.read("mean and std", numbers) if arrays.is_foreign(numbers) else numbers, dtype=np.float64)
+# ------------------------------------------------------------------ kinds of layers
 
 
 def _numbers(where: str, tensor: Any) -> Array:
-    if str(tensor.dtype) not in ("torch.float32", "torch.float64"):
+    if tensor.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"{where}: expected weights of float32 or float64, got {tensor.dtype}; convert with .float()")
     return np.asarray(tensor.detach().cpu().numpy())
 
@@ -100,53 +138,176 @@ def _linear(where: str, part: Any) -> Linear:
     return Linear(where, _numbers(where, part.weight), None if part.bias is None else _numbers(where, part.bias))
 
 
+def _softplus(where: str, part: Any) -> Activation:
+    if part.threshold < _SMALLEST_THRESHOLD:
+        raise ValueError(
+            f"{where}: expected a threshold of at least 20, above which it is linear, got {part.threshold}"
+        )
+    return Activation(where, f"softplus({float(part.beta)!r})")
+
+
 def _dropout(where: str, part: Any) -> Nothing:
-    if part.training and part.p > 0:
-        raise ValueError(f"{where}: is random in training mode; call module.eval() first")
+    _refuse_training(where, part)
     return Nothing(where)
 
 
-def _batch_norm(where: str, part: Any) -> Affine:
-    if part.training or part.running_mean is None:
+def _refuse_training(where: str, part: Any) -> None:
+    """A dropout that drops, or a normalisation by the batch at hand."""
+    if isinstance(part, _DROPOUTS) and part.training and part.p > 0:
+        raise ValueError(f"{where}: is random in training mode; call module.eval() first")
+    if isinstance(part, _BATCH_NORMS) and (part.training or part.running_mean is None):
         raise ValueError(f"{where}: depends on the batch in training mode; call module.eval() first")
+
+
+def _batch_norm(where: str, part: Any) -> Affine:
+    _refuse_training(where, part)
     mean, variance = (_numbers(where, buffer).astype(np.float64) for buffer in (part.running_mean, part.running_var))
     gain = 1 / np.sqrt(variance + part.eps)
     shift = -mean * gain
     if part.affine:
         weight, bias = (_numbers(where, parameter).astype(np.float64) for parameter in (part.weight, part.bias))
         gain, shift = gain * weight, shift * weight + bias
-    return Affine(where, gain, shift)
+    return Affine(where, gain[:, None], shift[:, None])
 
 
-_ACTIVATIONS: dict[Any, Callable[[Any], str]] = {
-    nn.ReLU: lambda part: "relu",
-    nn.LeakyReLU: lambda part: f"leaky_relu({part.negative_slope!r})",
-    nn.ELU: lambda part: f"elu({part.alpha!r})",
-    nn.Softplus: lambda part: f"softplus({part.beta!r})",
-    nn.Sigmoid: lambda part: "sigmoid",
-    nn.Tanh: lambda part: "tanh",
-    nn.GELU: lambda part: "gelu_tanh" if part.approximate == "tanh" else "gelu",
-    nn.SiLU: lambda part: "silu",
+def _flatten(where: str, part: Any) -> Nothing:
+    if part.start_dim != 1:
+        raise ValueError(f"{where}: expected start_dim=1, so that samples stay apart, got {part.start_dim}")
+    return Nothing(where)
+
+
+def _softmax(where: str, part: Any) -> Softmax:
+    if part.dim not in (None, 1, -1):
+        raise ValueError(f"{where}: expected probabilities of a sample, dim=1, got dim={part.dim}")
+    return Softmax(where, isinstance(part, nn.LogSoftmax))
+
+
+_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_READERS: dict[Any, Callable[[str, Any], Layer]] = {
+    nn.Linear: _linear,
+    nn.ReLU: lambda where, part: Activation(where, "relu"),
+    nn.LeakyReLU: lambda where, part: Activation(where, f"leaky_relu({float(part.negative_slope)!r})"),
+    nn.ELU: lambda where, part: Activation(where, f"elu({float(part.alpha)!r})"),
+    nn.Softplus: _softplus,
+    nn.Sigmoid: lambda where, part: Activation(where, "sigmoid"),
+    nn.Tanh: lambda where, part: Activation(where, "tanh"),
+    nn.GELU: lambda where, part: Activation(where, "gelu_tanh" if part.approximate == "tanh" else "gelu"),
+    nn.SiLU: lambda where, part: Activation(where, "silu"),
+    nn.Flatten: _flatten,
+    nn.Unflatten: lambda where, part: Nothing(where),
+    nn.Identity: lambda where, part: Nothing(where),
+    nn.Softmax: _softmax,
+    nn.LogSoftmax: _softmax,
+    **dict.fromkeys(_DROPOUTS, _dropout),
+    **dict.fromkeys(_BATCH_NORMS, _batch_norm),
 }
-_READERS: tuple[tuple[tuple[Any, ...], Callable[[str, Any], Layer]], ...] = (
-    ((nn.Linear,), _linear),
-    ((nn.BatchNorm1d,), _batch_norm),
-    ((nn.Dropout, nn.AlphaDropout), _dropout),
-    ((nn.Flatten, nn.Identity), lambda where, _: Nothing(where)),
-    ((nn.Softmax, nn.LogSoftmax), lambda where, _: Softmax(where)),
-)
 
 
-def compare(module: Any, net: TwoLayerNetwork) -> None:
-    """Refuse a module that computes something else than the network read from it."""
-    generator = np.random.default_rng(0)
-    x = generator.standard_normal((_ROWS_COMPARED, net.in_features)).astype(net.dtype)
+# ------------------------------------------------------------------ modules with mean and std
+
+
+def _normalization(where: str, part: Any, features: int | None) -> Affine:
+    """What a module with ``mean`` and ``std`` computes, found by running it on samples of the shapes that fit them."""
+    numbers = [torch.as_tensor(number).detach() for number in (part.mean, part.std)]
+    if (numbers[1] == 0).any():
+        raise ValueError(f"{where}: expected a std that is not 0")
+    device = numbers[0].device
+    mean, std = (number.cpu().numpy().astype(np.float64) for number in numbers)
+    for shape in _shapes(np.broadcast_shapes(mean.shape, std.shape), features):
+        x = np.random.default_rng(0).standard_normal((2, *shape))
+        try:
+            with torch.no_grad():
+                found = part(torch.as_tensor(x, dtype=torch.float32, device=device)).cpu().numpy().astype(np.float64)
+        except (RuntimeError, TypeError, ValueError, IndexError):
+            continue  # it wants samples of another shape
+        for centre, spread in _turned(mean, std, shape):
+            expected = (x - centre) / spread
+            size = (np.abs(x) + np.abs(centre)) / np.abs(spread)
+            if found.size == x.size and (np.abs(found.reshape(x.shape) - expected) <= 1e-5 * size).all():
+                gain, shift = np.broadcast_to(1 / spread, shape), np.broadcast_to(-centre / spread, shape)
+                return Affine(where, gain, shift, shape)
+    raise ValueError(f"{where}: expected a module with mean and std to compute (x - mean) / std")
+
+
+def _shapes(numbers: tuple[int, ...], features: int | None) -> Iterator[tuple[int, ...]]:
+    """Shapes of a sample of that many coordinates which numbers of a shape broadcast to, images first."""
+    size = math.prod(numbers)
+    if features is None or size == 0 or features % size:
+        return
+    lead = next((axis for axis, length in enumerate(numbers) if length != 1), len(numbers))
+    own, times = numbers[lead:], features // size
+    first = tuple(length for length in own if length != 1)
+    yield (*first, times, 1)  # a number per channel
+    yield (1, times, *own)  # a number per entry of the last axes
+    if size == features:
+        yield own
+    yield (features,)
+
+
+def _turned(mean: Array, std: Array, shape: tuple[int, ...]) -> Iterator[tuple[Array, Array]]:
+    """Mean and std as arrays that broadcast to a sample: as they are, or lists along its first axis."""
+    lists = [part.ndim == 1 and part.size > 1 for part in (mean, std)]
+    first = [part.reshape(-1, *[1] * (len(shape) - 1)) if own else part for part, own in zip((mean, std), lists)]
+    for pair in ([mean, std], first):
+        centre, spread = (part.reshape(part.shape[max(0, part.ndim - len(shape)) :]) for part in pair)
+        try:
+            fits = np.broadcast_shapes(centre.shape, spread.shape, shape) == shape
+        except ValueError:
+            continue
+        if fits:
+            yield centre, spread
+
+
+# ------------------------------------------------------------------ modules with a forward of their own
+
+
+def read_compared(
+    module: Any, activation: str, shape: tuple[int, ...] | None = None, *, drop_softmax: bool = False
+) -> TwoLayerNetwork:
+    """The network of the two Linear of any module, if that is what the module computes."""
+    module = _unwrapped(module)
+    kind = type(module).__name__
+    linear = []
+    for name, part in module.named_modules():
+        _refuse_training(f"{name} ({type(part).__name__})", part)
+        if isinstance(part, nn.Linear):
+            linear.append((f"{name} ({type(part).__name__})", part))
+    if len(linear) != 2:
+        raise ValueError(f"module: expected two Linear layers, got {len(linear)} in {kind}")
+    if any(_has_hooks(part) for _, part in linear):  # of spectral_norm: the weight is made by running it
+        _run_linear([part for _, part in linear])
+    said = "its Linear layers do not follow each other"
+    for (one, first), (two, second) in (linear, linear[::-1]):  # declared in the order of their use, or not
+        if first.out_features == second.in_features:
+            net = assemble([_linear(one, first), Activation("the activation", activation), _linear(two, second)])
+            x = agreement.samples(net)
+            theirs = _outputs(module, x, shape)
+            ends = (None, *_ENDS) if drop_softmax else (None,)
+            found = [agreement.error(net, x, theirs, end) for end in ends]
+            if None in found:
+                return net
+            said = str(found[0])
+    raise ValueError(f"module: expected {kind} to compute A σ(W x + b) + c with {activation}, but {said}")
+
+
+_ENDS = (Softmax("the end"), Softmax("the end", logarithm=True), Activation("the end", "sigmoid"))
+
+
+def _run_linear(linear: list[Any]) -> None:
     with torch.no_grad():
-        theirs = module(torch.from_numpy(x)).numpy()
-    ours = forward(net, x).reshape(theirs.shape)
-    error, size = np.abs(ours - theirs).max(), np.abs(theirs).max()
-    if not error <= np.sqrt(np.finfo(net.dtype).eps) * max(size, 1):
+        for part in linear:
+            part(part.weight.new_zeros(1, part.in_features))
+
+
+def _outputs(module: Any, x: Array, shape: tuple[int, ...] | None) -> Array:
+    device = next(module.parameters()).device
+    samples = torch.from_numpy(x if shape is None else x.reshape(len(x), *shape)).to(device)
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):  # a module that draws is no network, but may not show
+            return module(samples).cpu().numpy()
+    except Exception as error:  # whatever a module raises that cannot take such samples
         raise ValueError(
-            f"module: expected {type(module).__name__} to compute A σ(W x + b) + c with {net.activation}, "
-            f"but its outputs on random samples differ by up to {error:.3g}"
-        )
+            f"module: expected {type(module).__name__} to take samples of shape {tuple(samples.shape[1:])}, got "
+            f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}; pass shape=(channels, height, width)"
+        ) from error
