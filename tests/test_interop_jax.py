@@ -646,3 +646,15 @@ def test_many_large_calls_in_flight_at_once_all_come_back():
 def test_the_fields_of_a_result_are_those_of_the_library():
     names = [field.name for field in dataclasses.fields(fo.AttackResult)]
     assert ["x", *ours.AttackResult._fields] == names
+
+
+def test_layers_without_numbers_are_ordered_by_their_shapes_or_asked_for():
+    rng = np.random.default_rng(0)
+    w, a = rng.standard_normal((4, 6)).astype(np.float32), rng.standard_normal((6, 3)).astype(np.float32)
+    x = rng.standard_normal((5, 4)).astype(np.float32)
+    expected = ours.forward([{"w": w}, {"w": a}], x)
+    np.testing.assert_array_equal(ours.forward({"output": {"w": a}, "encoder": {"w": w}}, x), expected)
+    np.testing.assert_array_equal(ours.forward({"input": {"weight": w.T}, "head": {"weight": a.T}}, x), expected)
+    square = np.eye(4, dtype=np.float32)
+    with pytest.raises(ValueError, match="expected names that tell which layer is first"):
+        ours.forward({"encoder": {"w": square}, "decoder": {"w": 2 * square}}, x)

@@ -240,7 +240,9 @@ def _parts(params: Any) -> Parts:
         return Parts(**{name: None if part is None else _array(name, part) for name, part in found.items()})
     layers: dict[str, list[Any]] = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(named):
-        layers.setdefault(jax.tree_util.keystr(path[:-1]), []).append(_array("net_or_params", leaf))
+        part = _array("net_or_params", leaf)
+        is_outputs_first = part.ndim == 2 and jax.tree_util.keystr(path[-1:]).strip("[].'\"") == "weight"
+        layers.setdefault(jax.tree_util.keystr(path[:-1]), []).append(part.T if is_outputs_first else part)
     names = sorted(layers, key=_natural)
     shapes = [sorted(part.ndim for part in layers[name]) for name in names]
     if len(names) != 2 or any(shape not in ([2], [1, 2]) for shape in shapes):
@@ -248,8 +250,21 @@ def _parts(params: Any) -> Parts:
             "net_or_params: expected hidden_weight and output_weight (and optionally hidden_bias and output_bias), or "
             f"two layers with a matrix and optionally a vector each, got {_outline(layers)}"
         )
-    (w, b), (a, c) = (_matrix_and_vector(layers[name]) for name in names)
+    (w, b), (a, c) = _in_order(names, [_matrix_and_vector(layers[name]) for name in names])
     return Parts(w.T, b, a.T, c)
+
+
+def _in_order(names: list[str], pairs: list[tuple[Array, Array | None]]) -> list[tuple[Array, Array | None]]:
+    """By numbers in their names, or by their shapes if only one order fits; never by chance."""
+    if re.sub(r"\d+", "", names[0]) == re.sub(r"\d+", "", names[1]):
+        return pairs
+    fits = [some for some in (pairs, pairs[::-1]) if some[0][0].shape[1] == some[1][0].shape[0]]
+    if len(fits) == 2:
+        raise ValueError(
+            f"net_or_params: expected names that tell which layer is first, got {' and '.join(names)}, whose shapes fit "
+            "both ways; pass a list of the two, in order"
+        )
+    return fits[0] if fits else pairs
 
 
 def _matrix_and_vector(parts: list[Array]) -> tuple[Array, Array | None]:
