@@ -261,8 +261,8 @@ def _in_order(names: list[str], pairs: list[tuple[Array, Array | None]]) -> list
     fits = [some for some in (pairs, pairs[::-1]) if some[0][0].shape[1] == some[1][0].shape[0]]
     if len(fits) == 2:
         raise ValueError(
-            f"net_or_params: expected names that tell which layer is first, got {' and '.join(names)}, whose shapes fit "
-            "both ways; pass a list of the two, in order"
+            f"net_or_params: expected names that tell which layer is first, got {' and '.join(names)}, whose shapes "
+            "fit both ways; pass a list of the two, in order"
         )
     return fits[0] if fits else pairs
 
