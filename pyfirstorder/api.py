@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyfirstorder import arrays, backends, validate
+from pyfirstorder.arrays import is_on_device
 from pyfirstorder.attacks import make_objective
 from pyfirstorder.problem import Array, Ball
 
@@ -55,8 +56,8 @@ def forward(net: TwoLayerNetwork, x: Array, *, backend: str = "auto", threads: i
 
 
 def _forward(net: TwoLayerNetwork, x: Array, backend: str, threads: int | None) -> Array:
-    points = validate.points("x", x, net.in_features)
-    output = backends.get(validate.backend(backend)).forward(
+    points = validate.points("x", x, net.in_features, on_device=True)
+    output = backends.get(validate.backend(backend), is_on_device(points.rows)).forward(
         net.weights(points.rows.dtype), points.rows, validate.threads(threads)
     )
     return output[:, 0] if net.scalar_output else output
@@ -138,8 +139,8 @@ def input_gradient(
     """
     validate.network(net)
     arrays.refuse_gradients("x", x, "pyfirstorder.interop.torch.forward and its backward pass")
-    points = validate.points("x", x, net.in_features)
-    chosen = backends.get(validate.backend(backend))
+    points = validate.points("x", x, net.in_features, on_device=True)
+    chosen = backends.get(validate.backend(backend), is_on_device(points.rows))
     count = validate.threads(threads)
     objective = make_objective(net, points.rows, y, loss, targeted, chosen, count)
     value, gradient, _ = chosen.input_gradient(net.weights(points.rows.dtype), points.rows, objective, count)
@@ -196,13 +197,14 @@ def project(
     array([[2., 0.]])
     """
     arrays.refuse_gradients("delta", delta, "the projection of your framework")
-    rows = validate.floats("delta", delta)
+    rows = validate.floats("delta", delta, on_device=True)
     if rows.ndim < 2:
         raise ValueError(f"delta: expected shape (batch, ...), got {rows.shape}; one sample needs a batch axis: [None]")
-    points = validate.points("delta", rows, math.prod(rows.shape[1:]))
+    points = validate.points("delta", rows, math.prod(rows.shape[1:]), on_device=True)
     centre = np.zeros_like(points.rows) if x is None else validate.like("x", x, points)
     box = validate.bounds(bounds, points._replace(rows=centre))
     radii = validate.radii("eps", eps, len(points.rows), points.rows.dtype)
     ball = Ball(validate.norm(norm), radii, *(box or (None, None)))
-    moved = backends.get(validate.backend(backend)).project(points.rows, centre, ball, validate.threads(threads))
+    chosen = backends.get(validate.backend(backend), is_on_device(points.rows))
+    moved = chosen.project(points.rows, centre, ball, validate.threads(threads))
     return arrays.give(moved.reshape(points.shape), delta)

@@ -1,8 +1,8 @@
-"""Arrays of any library: read in place as NumPy's, and results given back in their kind.
+"""Arrays of any library: read in place as NumPy's or CuPy's, and results given back in their kind.
 
-An array that speaks DLPack and lies in main memory is read without a copy.  Results go back through ``asarray`` of the
-caller's library, which shares their memory where it can.  Libraries are known by what their arrays say of themselves
-(array-api-compat), not by name, but for a hint in a message.
+An array that speaks DLPack is read without a copy, by NumPy where it lies in main memory and by CuPy where it lies on a
+GPU.  Results go back through ``asarray`` or ``from_dlpack`` of the caller's library, which share memory where they can.
+Libraries are known by what their arrays say of themselves (array-api-compat), not by name, but for a hint in a message.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # Kinds of device of the DLPack standard that lie in main memory: CPU, and what CUDA and ROCm pin or manage there.
 _MAIN_MEMORY = (1, 3, 11, 13)
+_CUDA = 2
 _PROTOCOLS = ("__dlpack__", "__array_namespace__", "__cuda_array_interface__")
 _TRACED = {
     "jax": "inside jit, vmap or grad use pyfirstorder.interop.jax",
@@ -45,14 +46,19 @@ def _library(value: object) -> str:
     return type(value).__module__.partition(".")[0]
 
 
-def read(name: str, value: Any) -> Array:
-    """The NumPy array that shares the memory of a foreign one; of one that records gradients, its values."""
+def read(name: str, value: Any, on_device: bool = False) -> Array:
+    """The NumPy array that shares the memory of a foreign one, or CuPy's where it may be on a GPU and is.
+
+    Of an array that records gradients, its values.
+    """
     if getattr(value, "requires_grad", False):
         value = value.detach()
     try:
         if getattr(value, "is_cpu", False):  # torch says at once where an array lies; its DLPack takes 15 us of Python
             return value.numpy() if type(value).__name__ == "Tensor" else np.asarray(value)
         if _lies_elsewhere(value):
+            if on_device and _device(value) == _CUDA:
+                return _read_by_cupy(value)
             raise TypeError(f"it lies on {getattr(value, 'device', 'a GPU')}, and is not copied to main memory unasked")
         return np.from_dlpack(value) if hasattr(value, "__dlpack__") else np.asarray(value)
     except Exception as error:  # each library has its own for what NumPy cannot hold, and for what has no values yet
@@ -72,9 +78,39 @@ def conversion(name: str, value: object) -> str:
 
 
 def _lies_elsewhere(value: Any) -> bool:
+    return _device(value) not in _MAIN_MEMORY
+
+
+def _device(value: Any) -> int:
+    """Kind of device of the DLPack standard."""
     if hasattr(value, "__dlpack_device__"):
-        return int(value.__dlpack_device__()[0]) not in _MAIN_MEMORY
-    return hasattr(value, "__cuda_array_interface__")
+        return int(value.__dlpack_device__()[0])
+    return _CUDA if hasattr(value, "__cuda_array_interface__") else _MAIN_MEMORY[0]
+
+
+def _read_by_cupy(value: Any) -> Array:
+    try:
+        import cupy
+    except ImportError as error:
+        raise ImportError(f'on a GPU it is read by CuPy: pip install "pyfirstorder[cupy]" ({error})') from error
+    if isinstance(value, cupy.ndarray):
+        return value
+    return cupy.from_dlpack(value) if hasattr(value, "__dlpack__") else cupy.asarray(value)
+
+
+def is_on_device(array: object) -> bool:
+    """Whether an array that `read` returned lies on a GPU."""
+    return not isinstance(array, np.ndarray)
+
+
+def beside(array: Array, other: Array) -> Array:
+    """The array where the other one lies."""
+    return np.asarray(array, like=other) if is_on_device(other) and not is_on_device(array) else array
+
+
+def in_main_memory(array: Any) -> Array:
+    """The array, copied where it lies on a GPU."""
+    return array.get() if is_on_device(array) else array
 
 
 def _is_traced(value: object) -> bool:
@@ -113,13 +149,17 @@ def _find_giver(like: object) -> Give | None:
         return None
     if _library(like) == "tensorflow":  # the one that array-api-compat does not know
         return sys.modules["tensorflow"].convert_to_tensor
+    cupy = sys.modules.get("cupy")
+    if cupy is not None and isinstance(like, cupy.ndarray):  # as results on a GPU are
+        return cupy.asarray
     try:
         from array_api_compat import array_namespace
     except ImportError as error:
         raise ImportError(
             f'arrays of {_library(like)} need array-api-compat: pip install "pyfirstorder[arrays]"'
         ) from error
-    return array_namespace(like).asarray
+    library = array_namespace(like)
+    return lambda values: library.from_dlpack(values) if is_on_device(values) else library.asarray(values)
 
 
 def give(values: Array, like: object) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from pyfirstorder.attacks import attack
-from pyfirstorder.results import in_kind_of, warn_of_ends
+from pyfirstorder.results import as_numpy, in_kind_of, warn_of_ends
 from pyfirstorder.settings import DEFAULT_RHO, DEFAULT_SPARSE_FRACTION
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def pgd(
         backend=backend,
         threads=threads,
     )[0]
-    warn_of_ends(result.status[None], stacklevel=2)
+    warn_of_ends(as_numpy(result.status)[None], stacklevel=2)
     return in_kind_of(x, result)
 
 
@@ -268,5 +268,5 @@ def apgd(
         backend=backend,
         threads=threads,
     )[0]
-    warn_of_ends(result.status[None], stacklevel=2)
+    warn_of_ends(as_numpy(result.status)[None], stacklevel=2)
     return in_kind_of(x, result)

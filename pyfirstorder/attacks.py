@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pyfirstorder import backends, checks, validate
+from pyfirstorder.arrays import in_main_memory, is_on_device
 from pyfirstorder.problem import PIECEWISE_LINEAR, Array, AttackOptions, Ball, Objective
 from pyfirstorder.progress import progress_callback
 from pyfirstorder.results import AttackResult, attack_result
@@ -53,14 +54,14 @@ def attack(
     settings = check_settings(algorithm, **names_and_numbers)
     norm, asked = settings.norm, settings.options
     validate.network(net)
-    points = validate.points("x", x, net.in_features, mark_invalid=settings.marks_invalid)
+    points = validate.points("x", x, net.in_features, settings.marks_invalid, on_device=True)
     samples, dtype = len(points.rows), points.rows.dtype
     box = validate.bounds(bounds, points)
     rows = points.rows if points.invalid is None else _without_invalid(points, box)
     eps, largest = _radii(radii, points, asked)
     if x_init is not None and asked.random_start != "none":
         raise ValueError("x_init: expected None with random_start, or random_start=False with x_init")
-    chosen, count = backends.get(validate.backend(backend)), validate.threads(threads)
+    chosen, count = backends.get(validate.backend(backend), is_on_device(points.rows)), validate.threads(threads)
     objective = make_objective(net, rows, y, loss, targeted, chosen, count)
     if asked.early_stop and not objective.has_classes:
         raise ValueError(f"early_stop: expected False, because {objective.loss} has no classes and so no success")
@@ -99,18 +100,18 @@ def make_objective(
     net: TwoLayerNetwork, rows: Array, y: ArrayLike, loss: str | None, targeted: bool, backend: Backend, threads: int
 ) -> Objective:
     """The validated objective; targeted dlr moves away from the class predicted at x, or the runner-up to y."""
-    objective = validate.objective(net, y, len(rows), rows.dtype, loss, checks.flag("targeted", targeted))
+    objective = validate.objective(net, y, len(rows), rows.dtype, loss, checks.flag("targeted", targeted), rows)
     if objective.loss != "dlr" or not objective.targeted:
         return objective
-    output = np.array(backend.forward(net.weights(rows.dtype), rows, threads))
-    output[np.arange(len(rows)), objective.labels] = -np.inf
+    output = backend.forward(net.weights(rows.dtype), rows, threads).copy()
+    output[np.arange(len(rows), like=rows), objective.labels] = -np.inf
     return objective._replace(sources=np.argmax(output, axis=1).astype(np.int64))
 
 
 def _without_invalid(points: Points, box: tuple[Array, Array] | None) -> Array:
     """The rows, with zeros (or the bound next to zero) for those that are not finite."""
     assert points.invalid is not None
-    neutral = np.zeros(points.rows.shape[1], dtype=points.rows.dtype)
+    neutral = np.zeros(points.rows.shape[1], dtype=points.rows.dtype, like=points.rows)
     if box is not None:
         neutral = np.clip(neutral, *box)
     return np.where(points.invalid[:, None], neutral, points.rows)
@@ -128,7 +129,7 @@ def _radii(radii: list[Any], points: Points, asked: AttackOptions) -> tuple[Arra
         raise ValueError("eps: expected finite radii for a random start, got infinity")
     if points.invalid is None:
         return eps, largest
-    eps = np.where(np.tile(points.invalid, len(radii)), 0.0, eps)
+    eps = np.where(np.tile(in_main_memory(points.invalid), len(radii)), 0.0, eps)
     return eps, float(eps.max(initial=0.0))
 
 

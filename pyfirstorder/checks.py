@@ -79,12 +79,12 @@ def as_float(value: Any) -> float:
         return np.inf if value > 0 else -np.inf
 
 
-def array(name: str, value: object) -> Array:
-    """The array that NumPy reads the value as; one of another library is not copied."""
+def array(name: str, value: object, on_device: bool = False) -> Array:
+    """The array that NumPy reads the value as; one of another library is not copied, and may lie on a GPU if it may."""
     if type(value) is np.ndarray:
         return value
     if arrays.is_foreign(value):
-        return arrays.read(name, value)
+        return arrays.read(name, value, on_device)
     if np.ma.is_masked(value):
         raise ValueError(f"{name}: expected an array without masked elements, got {describe(value)}")
     try:
@@ -95,7 +95,12 @@ def array(name: str, value: object) -> Array:
 
 def all_finite(array: Array) -> bool:
     """Whether an array holds neither NaN nor infinity."""
-    return bool(np.logical_and.reduce(np.isfinite(array), axis=None))
+    return every(np.isfinite(array))
+
+
+def every(flags: Array) -> bool:
+    """Whether all are true; NumPy's own reduction takes half the time of its method."""
+    return bool(flags.all() if arrays.is_on_device(flags) else np.logical_and.reduce(flags, axis=None))
 
 
 def describe(value: object) -> str:

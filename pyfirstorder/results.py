@@ -182,7 +182,7 @@ def _shown(values: Array) -> str:
 
 def as_numpy(values: Any) -> Array:
     """An array of a result, whatever its kind."""
-    return kinds.read("result", values) if kinds.is_foreign(values) else values
+    return kinds.in_main_memory(kinds.read("result", values, True)) if kinds.is_foreign(values) else values
 
 
 class _Given:
@@ -196,7 +196,7 @@ class _Given:
         if name.startswith("_"):
             raise AttributeError(name)
         part = getattr(self._result, name)
-        if isinstance(part, np.ndarray):
+        if hasattr(part, "__array_function__"):  # NumPy's or CuPy's
             part = self._into(part)
         elif isinstance(part, Trace):
             part = Trace(*map(self._into, part))

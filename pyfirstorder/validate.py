@@ -86,9 +86,9 @@ def threads(value: object) -> int:
     return checks.integer("threads", value, 1, 1024)
 
 
-def floats(name: str, value: object) -> Array:
+def floats(name: str, value: object, on_device: bool = False) -> Array:
     """An array of float32 or float64, C-contiguous and in native byte order."""
-    array = checks.array(name, value)
+    array = checks.array(name, value, on_device)
     if array.dtype in _FLOATS and array.flags.c_contiguous and array.ndim:
         return array
     dtype = array.dtype.newbyteorder("=")
@@ -99,12 +99,12 @@ def floats(name: str, value: object) -> Array:
         elif dtype.kind == "f":
             hint = f"; convert with {arrays.conversion(name, value)}"
         raise TypeError(f"{name}: expected an array of float32 or float64, got {checks.describe(value)}{hint}")
-    return np.ascontiguousarray(array, dtype=dtype) if array.ndim else array.astype(dtype)
+    return np.ascontiguousarray(array, dtype=dtype, like=array) if array.ndim else array.astype(dtype)
 
 
-def points(name: str, value: object, features: int, mark_invalid: bool = False) -> Points:
-    """Inputs (B, ...) of ``features`` coordinates each."""
-    array = floats(name, value)
+def points(name: str, value: object, features: int, mark_invalid: bool = False, on_device: bool = False) -> Points:
+    """Inputs (B, ...) of ``features`` coordinates each, in main memory or, where they may be, on a GPU."""
+    array = floats(name, value, on_device)
     if array.ndim < 2 or math.prod(array.shape[1:]) != features:
         hint = f"; one sample needs a batch axis: {name}[None]" if array.size == features and array.ndim else ""
         raise ValueError(
@@ -127,7 +127,7 @@ def _finite_rows(name: str, rows: Array) -> Array:
 
 def per_sample(name: str, value: object, samples: int, smallest: float = 0.0) -> Array:
     """A finite-or-infinite number >= ``smallest`` per sample, from a scalar or an array (B,), as float64."""
-    array = checks.array(name, value)
+    array = arrays.in_main_memory(checks.array(name, value, on_device=True))
     if array.dtype.kind not in "iuf":
         raise TypeError(f"{name}: expected a number or an array of numbers, got {checks.describe(value)}")
     if array.shape not in ((), (samples,)):
@@ -184,7 +184,7 @@ def increasing(name: str, value: object) -> Array:
 
 def like(name: str, value: object, points: Points) -> Array:
     """Rows of the same shape and type as the points; of those that are marked nothing is asked, and they become 0."""
-    array = floats(name, value)
+    array = arrays.beside(floats(name, value, on_device=arrays.is_on_device(points.rows)), points.rows)
     if array.shape != points.shape or array.dtype != points.rows.dtype:
         raise ValueError(
             f"{name}: expected shape {points.shape} and type {points.rows.dtype}, got {array.shape} and {array.dtype}"
@@ -207,7 +207,7 @@ def bounds(value: object, points: Points) -> tuple[Array, Array] | None:
     else:
         box = _box(value, points.shape[1:], rows.shape[1], rows.dtype)
     _require_inside(points, box)
-    return box.lower, box.upper
+    return arrays.beside(box.lower, rows), arrays.beside(box.upper, rows)
 
 
 class _Box(NamedTuple):
@@ -231,7 +231,7 @@ def _box_of_numbers(lower: float, upper: float, features: int, dtype: np.dtype[A
 def _box(value: Sequence[object], sample_shape: tuple[int, ...], features: int, dtype: np.dtype[Any]) -> _Box:
     sides = []
     for which, side in zip(("lower", "upper"), value):
-        array = checks.array("bounds", side)
+        array = arrays.in_main_memory(checks.array("bounds", side, on_device=True))
         if array.dtype.kind not in "iuf":
             raise TypeError(f"bounds: expected numbers for the {which} bound, got {checks.describe(side)}")
         if array.shape not in ((), sample_shape, (features,)):
@@ -254,8 +254,9 @@ def _box(value: Sequence[object], sample_shape: tuple[int, ...], features: int, 
 
 def _require_inside(points: Points, box: _Box) -> None:
     """The points, but for those that are marked, must lie between the nearest numbers to the bounds."""
-    rows, (lower, upper) = points.rows, box.nearest
-    if np.logical_and.reduce((rows >= lower) & (rows <= upper), axis=None):
+    rows = points.rows
+    lower, upper = (arrays.beside(side, rows) for side in box.nearest)
+    if checks.every((rows >= lower) & (rows <= upper)):
         return
     outside = (rows < lower) | (rows > upper)
     if points.invalid is not None:
@@ -274,11 +275,20 @@ def _inwards(rounded: Array, exact: Array, inside: float) -> Array:
 
 
 def objective(
-    net: TwoLayerNetwork, value: object, samples: int, dtype: np.dtype[Any], loss: object, targeted: bool
+    net: TwoLayerNetwork,
+    value: object,
+    samples: int,
+    dtype: np.dtype[Any],
+    loss: object,
+    targeted: bool,
+    rows: Array | None = None,
 ) -> Objective:
-    """The targets y and the loss that they are for."""
+    """The targets y, where the rows lie that they belong to, and the loss that they are for."""
     k = net.out_features
-    array = checks.array("y", value)
+    if rows is None:
+        array = checks.array("y", value)
+    else:
+        array = arrays.beside(checks.array("y", value, on_device=arrays.is_on_device(rows)), rows)
     if loss is None:
         loss = default_loss(k, array.dtype.kind == "f")
     loss = checks.choice("loss", loss, LOSSES)
@@ -307,13 +317,13 @@ def _labels(array: Array, value: object, samples: int, classes: int) -> Array:
         raise TypeError(f"y: expected integer class indices, got {checks.describe(value)}")
     if array.shape != (samples,):
         raise ValueError(f"y: expected shape ({samples},), one class index per sample, got {array.shape}")
-    is_plain = array.dtype == np.int64 and array.flags.c_contiguous
+    is_plain = array.dtype == np.int64 and array.flags.c_contiguous and not arrays.is_on_device(array)
     if is_plain and np.logical_and.reduce(array.view(np.uint64) < classes):  # what is negative is large there
         return array
     if not ((array >= 0) & (array < classes)).all():
         row = int(np.argmax((array < 0) | (array >= classes)))
         raise ValueError(f"y: expected class indices from 0 to {classes - 1}, got {array[row]} in row {row}")
-    return np.ascontiguousarray(array, dtype=np.int64)
+    return np.ascontiguousarray(array, dtype=np.int64, like=array)
 
 
 def _signs(array: Array, value: object, samples: int, dtype: np.dtype[Any]) -> Array:
@@ -327,7 +337,7 @@ def _signs(array: Array, value: object, samples: int, dtype: np.dtype[Any]) -> A
         row = int(np.argmax(bad))
         hint = "; turn classes 0 and 1 into signs with 2 * y - 1" if signs[row, 0] == 0 else ""
         raise ValueError(f"y: expected -1 or +1, got {signs[row, 0]} in row {row}{hint}")
-    return np.ascontiguousarray(signs, dtype=dtype)
+    return np.ascontiguousarray(signs, dtype=dtype, like=array)
 
 
 def _values(net: TwoLayerNetwork, array: Array, value: object, samples: int, dtype: np.dtype[Any]) -> Array:
@@ -338,7 +348,7 @@ def _values(net: TwoLayerNetwork, array: Array, value: object, samples: int, dty
     if array.shape not in allowed:
         raise ValueError(f"y: expected shape {' or '.join(map(str, allowed))}, got {array.shape}")
     with np.errstate(over="ignore"):
-        rows = np.ascontiguousarray(array.reshape(samples, k), dtype=dtype)
+        rows = np.ascontiguousarray(array.reshape(samples, k), dtype=dtype, like=array)
     bad = ~np.isfinite(rows).all(axis=1)
     if bad.any():
         raise ValueError(f"y: expected finite numbers of {dtype}, got NaN or infinity first in row {np.argmax(bad)}")

@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import stand_in
 from numpy.testing import assert_array_equal
 
 from pyfirstorder import TwoLayerNetwork, backends
+from pyfirstorder.backends.cupy import CupyBackend
 from pyfirstorder.backends.reference.activations import ACTIVATIONS
 from pyfirstorder.backends.reference.losses import LOSSES
 from pyfirstorder.problem import STEEPEST_DIRECTION, AttackArrays, AttackOptions, Ball, Objective, Weights
@@ -67,9 +69,13 @@ def label_of(backend: backends.Backend) -> str:
 def _instances() -> list[Any]:
     params: list[Any] = []
     for name, state in backends.available_backends().items():
+        if name == "cupy":  # on NumPy in place of CuPy, so that its logic is tested without a GPU
+            _labels[id(CUPY_ON_NUMPY)] = "cupy-on-numpy"
+            params.append(pytest.param(CUPY_ON_NUMPY, id="cupy-on-numpy"))
         if state != "available":
             reason = f"backend {name} is not available: {state}"
-            params.append(pytest.param(None, id=name, marks=pytest.mark.skip(reason=reason)))
+            marks = [pytest.mark.skip(reason=reason), *([pytest.mark.gpu] if name in GPU_BACKENDS else [])]
+            params.append(pytest.param(None, id=name, marks=marks))
             continue
         found = {name: backends.get(name)}
         if name == "cpu":
@@ -78,10 +84,12 @@ def _instances() -> list[Any]:
             found = {f"cpu-{isa}": cpu.CpuBackend(isa) for isa in cpu.supported_isas()}
         for label, instance in found.items():
             _labels[id(instance)] = label
-            params.append(pytest.param(instance, id=label))
+            params.append(pytest.param(instance, id=label, marks=[pytest.mark.gpu] if name in GPU_BACKENDS else []))
     return params
 
 
+GPU_BACKENDS = ("cupy",)
+CUPY_ON_NUMPY = CupyBackend(stand_in.library(), stand_in.erf)
 BACKENDS = _instances()
 REFERENCE = backends.get("reference")
 every_backend = pytest.mark.parametrize("backend", BACKENDS)

@@ -22,6 +22,10 @@ class Backend(Protocol):
     name: str
 
     @property
+    def takes_device_arrays(self) -> bool:
+        """Whether arrays may lie on a GPU; results then lie there, too."""
+
+    @property
     def evaluations(self) -> tuple[str, ...]:
         """The ways of evaluation that it has, of problem.EVALUATIONS."""
 
@@ -66,6 +70,12 @@ def _load_numba() -> Backend:
     return NumbaBackend()
 
 
+def _load_cupy() -> Backend:
+    from pyfirstorder.backends.cupy.loading import load
+
+    return load()
+
+
 def _load_reference() -> Backend:
     from pyfirstorder.backends.reference import ReferenceBackend
 
@@ -77,6 +87,7 @@ _LOADERS: dict[str, Callable[[], Backend]] = {
     "cpu": _load_cpu,
     "numba": _load_numba,
     "reference": _load_reference,
+    "cupy": _load_cupy,
 }
 _loaded: dict[str, Backend | ImportError] = {}
 _warned_of: set[str] = set()
@@ -131,8 +142,10 @@ def available_backends() -> dict[str, str]:
     return {name: str(state) if isinstance(state, ImportError) else "available" for name, state in states.items()}
 
 
-def get(name: str) -> Backend:
-    """The backend of that name, or the first available one for "auto"."""
+def get(name: str, on_device: bool = False) -> Backend:
+    """The backend of that name, or the first available one for "auto", that takes arrays from where they lie."""
+    if on_device:
+        return _get_for_device(name)
     if name == "auto":
         for candidate in _LOADERS:
             backend = _load(candidate)
@@ -145,3 +158,20 @@ def get(name: str) -> Backend:
     if isinstance(backend, ImportError):
         raise ImportError(f"backend {name!r} is not available: {backend}")
     return backend
+
+
+def _get_for_device(name: str) -> Backend:
+    """A backend whose arrays lie on a GPU."""
+    if name != "auto":
+        backend = get(name)
+        if not backend.takes_device_arrays:
+            raise ValueError(f"backend: {name!r} computes in main memory, and x lies on a GPU; expected 'auto'")
+        return backend
+    missing = []
+    for candidate in reversed(_LOADERS):
+        loaded = _load(candidate)
+        if isinstance(loaded, ImportError):
+            missing.append(f"{candidate}: {loaded}")
+        elif loaded.takes_device_arrays:
+            return loaded
+    raise ImportError(f"no backend takes arrays on a GPU ({'; '.join(missing)})")

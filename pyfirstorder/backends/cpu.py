@@ -50,6 +50,7 @@ class CpuBackend:
 
     name = "cpu"
     evaluations = EVALUATIONS
+    takes_device_arrays = False
 
     def __init__(self, isa: str | None = None) -> None:
         self.isa = active_isa() if isa is None else isa

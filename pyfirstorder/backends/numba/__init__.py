@@ -31,6 +31,7 @@ class NumbaBackend:
 
     name = "numba"
     evaluations = ("auto", "dense")
+    takes_device_arrays = False
 
     def forward(self, weights: Weights, x: Array, threads: int) -> Array:
         network = network_arrays(weights)

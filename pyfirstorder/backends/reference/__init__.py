@@ -18,6 +18,7 @@ class ReferenceBackend:
 
     name = "reference"
     evaluations = ("auto", "dense")
+    takes_device_arrays = False
 
     def forward(self, weights: Weights, x: Array, threads: int) -> Array:
         with np.errstate(over="ignore", invalid="ignore"):
@@ -37,7 +38,7 @@ class ReferenceBackend:
         return left @ right
 
     def random_start(self, x: Array, ball: Ball, on_sphere: bool, seed: int, restart: int, sample_offset: int) -> Array:
-        return philox.random_start(x, np.arange(len(x)) + sample_offset, ball, on_sphere, seed, restart)
+        return philox.random_start(x, np.arange(len(x), like=x) + sample_offset, ball, on_sphere, seed, restart)
 
     def attack(
         self,

@@ -7,6 +7,7 @@ have (``None``: no parameter).  At a kink the derivative takes the value that th
 from __future__ import annotations
 
 import math
+from functools import singledispatch
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -28,8 +29,9 @@ GELU_TANH_CUBIC = 0.044715
 _erf_of_doubles = np.vectorize(math.erf, otypes=[np.float64])
 
 
+@singledispatch
 def erf(h: Array) -> Array:
-    """The error function, in the precision of ``h`` (NumPy has none of its own)."""
+    """The error function, in the precision of ``h`` (NumPy has none of its own; other libraries register theirs)."""
     return _erf_of_doubles(h).astype(h.dtype) if h.size else h.copy()
 
 

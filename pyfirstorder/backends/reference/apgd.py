@@ -9,7 +9,7 @@ count of moved coordinates follows the sparsity of the best point; η starts ane
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -38,15 +38,15 @@ class State:
         self.step_size = self.first_step_size.copy()
         self.base = x0.copy()  # the point that the last step started from
         self.x_best, self.g_best = x0.copy(), np.zeros_like(x0)
-        self.best_loss = np.full(jobs, -np.inf, dtype=x0.dtype)
+        self.best_loss = np.full(jobs, -np.inf, dtype=x0.dtype, like=x0)
         self.last_loss = self.best_loss.copy()
         self.checked_loss = self.best_loss.copy()  # best loss at the last checkpoint
-        self.halved = np.ones(jobs, dtype=bool)  # whether the last checkpoint changed the step size
-        self.rises, self.since_check = np.zeros((2, jobs), dtype=np.int64)
+        self.halved = np.ones(jobs, dtype=bool, like=x0)  # whether the last checkpoint changed the step size
+        self.rises, self.since_check = np.zeros((2, jobs), dtype=np.int64, like=x0)
         share = L1_WINDOW if self.l1 else FIRST_WINDOW
-        self.window = np.full(jobs, max(int(share * options.steps), 1))
-        self.support = np.full(jobs, float(features))
-        self.count = np.full(jobs, sparse_count(L1_FIRST_SHARE, features))
+        self.window = np.full(jobs, max(int(share * options.steps), 1), like=x0)
+        self.support = np.full(jobs, float(features), like=x0)
+        self.count = np.full(jobs, sparse_count(L1_FIRST_SHARE, features), like=x0)
 
     def step(self, rows: Array, x: Array, gradient: Gradient, ball: Ball, t: int) -> Array:
         """The next iterates of the given jobs."""
@@ -74,7 +74,7 @@ class State:
         jobs = rows[due]
         restart = self._adapt_l1(jobs) if self.l1 else self._adapt(jobs)
         self.since_check[jobs] = self.rises[jobs] = 0
-        restarted = np.zeros(len(rows), dtype=bool)
+        restarted = np.zeros(len(rows), dtype=bool, like=rows)
         restarted[due] = restart
         return restarted
 
@@ -92,7 +92,7 @@ class State:
         features = self.x0.shape[1]
         support = np.count_nonzero(self.x_best[jobs] != self.x0[jobs], axis=1).astype(np.float64)
         shrinking = support / self.support[jobs] < L1_STILL_SHRINKING
-        self.count[jobs] = [sparse_count(s / features / L1_SPARSITY_DIVISOR, features) for s in support]
+        self.count[jobs] = sparse_count(support / features / L1_SPARSITY_DIVISOR, features)
         first = self.first_step_size[jobs]
         smaller = np.maximum(self.step_size[jobs] / L1_STEP_DIVISOR, first / L1_LARGEST_DIVISOR)
         self.step_size[jobs] = np.where(shrinking, first, smaller)
@@ -106,11 +106,12 @@ class State:
         if t > 0 and not self.l1:
             keep = x.dtype.type(MOMENTUM)
             blend = (1 - keep) * (moved - x) + keep * (x - self.base[rows])
-            moved = projections.advance(x, x0, blend, np.ones(len(rows)), ball)
+            moved = projections.advance(x, x0, blend, np.ones(len(rows), like=x), ball)
         self.base[rows] = x
         return moved
 
 
-def sparse_count(share: float, features: int) -> int:
+def sparse_count(share: Any, features: int) -> Any:
     """How many coordinates the sparse direction moves for a share of them, as in the authors' code."""
-    return features - int(min(max((1.0 - share) * features, 0.0), features - 1.0))
+    left = np.minimum(np.maximum((1.0 - share) * features, 0.0), features - 1.0)
+    return features - left.astype(np.int64)

@@ -36,7 +36,7 @@ def attack(
     weights: Weights, x: Array, objective: Objective, ball: Ball, options: AttackOptions, x_init: Array | None
 ) -> AttackArrays:
     """Run every restart and keep, per job, the one that succeeds, then the one with the larger last loss."""
-    sample = np.arange(len(ball.eps)) % max(len(x), 1)
+    sample = np.arange(len(ball.eps), like=x) % max(len(x), 1)
     x0 = x[sample]
     objective = take_objective(objective, sample)
     result = None
@@ -61,7 +61,7 @@ def attack(
     return arrays._replace(x_best=None, x_best_loss=None, x_best_output=None, x_best_success=None)
 
 
-def take_objective(objective: Objective, rows: Array) -> Objective:
+def take_objective(objective: Objective, rows: Array | slice) -> Objective:
     """The targets of the given rows."""
     return objective._replace(
         labels=None if objective.labels is None else objective.labels[rows],
@@ -81,20 +81,20 @@ class _Run:
         self.x0, self.x_adv, self.previous = x0, start.copy(), start.copy()
         self.velocity = np.zeros_like(x0)
         self.step_size = options.step_size.copy()
-        self.live = np.arange(jobs)
-        self.loss, self.last_loss = np.zeros((2, jobs), dtype=x0.dtype)
-        self.output, self.last_output = np.zeros((2, jobs, outputs), dtype=x0.dtype)
-        self.success = np.zeros(jobs, dtype=bool)
-        self.best_loss = np.full(jobs, np.nan, dtype=x0.dtype)
+        self.live = np.arange(jobs, like=x0)
+        self.loss, self.last_loss = np.zeros((2, jobs), dtype=x0.dtype, like=x0)
+        self.output, self.last_output = np.zeros((2, jobs, outputs), dtype=x0.dtype, like=x0)
+        self.success = np.zeros(jobs, dtype=bool, like=x0)
+        self.best_loss = np.full(jobs, np.nan, dtype=x0.dtype, like=x0)
         self.x_best = start.copy()
         self.x_best_loss = self.best_loss.copy()
-        self.x_best_output = np.full((jobs, outputs), np.nan, dtype=x0.dtype)
-        self.x_best_success = np.zeros(jobs, dtype=bool)
-        self.steps = np.zeros(jobs, dtype=np.int64)
-        self.first_success = np.full(jobs, -1, dtype=np.int64)
-        self.status = np.full(jobs, Status.STEPS_USED_UP, dtype=np.int8)
+        self.x_best_output = np.full((jobs, outputs), np.nan, dtype=x0.dtype, like=x0)
+        self.x_best_success = np.zeros(jobs, dtype=bool, like=x0)
+        self.steps = np.zeros(jobs, dtype=np.int64, like=x0)
+        self.first_success = np.full(jobs, -1, dtype=np.int64, like=x0)
+        self.status = np.full(jobs, int(Status.STEPS_USED_UP), dtype=np.int8, like=x0)
         shape = (jobs, len(TRACE_QUANTITIES), options.steps + 1)
-        self.trace = np.full(shape, np.nan) if options.trace else None
+        self.trace = np.full(shape, np.nan, like=x0) if options.trace else None
         self.has_memory = options.algorithm == "apgd" or options.momentum != 0
         self.apgd = apgd.State(x0, ball, options) if options.algorithm == "apgd" else None
 
@@ -146,10 +146,10 @@ class _Run:
         g_norm, delta_norm = np.linalg.norm(g, axis=1), np.linalg.norm(delta, axis=1)
         product = np.linalg.norm(gradient.direction.astype(np.float64), axis=1) * delta_norm
         inner = np.sum(gradient.direction * delta, axis=1)
-        cosine = np.divide(inner, product, out=np.zeros_like(inner), where=product > 0)
+        cosine = np.where(product > 0, inner / np.where(product > 0, product, 1), 0)
         ball = self.ball._replace(eps=self.ball.eps[rows])
         ahead = projections.advance(
-            self.x_adv[rows], self.x0[rows], g.astype(self.x_adv.dtype), np.ones(len(rows)), ball
+            self.x_adv[rows], self.x0[rows], g.astype(self.x_adv.dtype), np.ones(len(rows), like=self.x0), ball
         )
         residual = np.linalg.norm(ahead.astype(np.float64) - self.x_adv[rows], axis=1)
         return np.stack([gradient.loss, g_norm, delta_norm, cosine, residual], axis=1)
@@ -204,7 +204,7 @@ class _Run:
             if options.direction != "gradient":
                 g = directions.unit_l1(g)
             g = self.velocity[rows] = x.dtype.type(options.momentum) * self.velocity[rows] + g
-        count = np.full(len(rows), options.sparse_count)
+        count = np.full(len(rows), options.sparse_count, like=x)
         direction = directions.choose(options.direction, g, count, *projections.movable(x, x0, ball))
         return projections.advance(x, x0, direction, options.step_size[rows], ball)
 
@@ -217,7 +217,7 @@ class _Run:
         jobs = rows[cycle]
         self.status[jobs] = Status.PERIOD_TWO
         if self.trace is not None:
-            ahead = np.arange(t + 1, self.options.steps + 1)
+            ahead = np.arange(t + 1, self.options.steps + 1, like=jobs)
             self.trace[jobs[:, None], :, ahead] = self.trace[jobs[:, None], :, t - (ahead - t) % 2]
         if (self.options.steps - t) % 2:  # an odd number of steps, this one included, ends on the other point
             self.x_adv[jobs] = self.previous[jobs]

@@ -6,7 +6,7 @@ gives a zero direction.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,10 +21,9 @@ def sign(g: Array) -> Array:
 
 def normalized(g: Array) -> Array:
     """G / ‖g‖₂, with g first divided by its largest coordinate so that no square over- or underflows."""
-    largest = np.max(np.abs(g), axis=1, keepdims=True, initial=0)
-    scaled = np.divide(g, largest, out=np.zeros_like(g), where=largest > 0)
-    length = np.sqrt(np.sum(np.square(scaled, dtype=np.float64), axis=1, keepdims=True))
-    return np.divide(scaled, length, out=np.zeros_like(g), where=length > 0, casting="same_kind")
+    scaled = _over_largest(g)
+    length = np.sqrt(np.sum(np.square(scaled.astype(np.float64)), axis=1, keepdims=True))
+    return _over(scaled, length)
 
 
 def sparse(g: Array, count: Array, can_rise: Array, can_fall: Array) -> Array:
@@ -39,10 +38,17 @@ def sparse(g: Array, count: Array, can_rise: Array, can_fall: Array) -> Array:
 
 def unit_l1(g: Array) -> Array:
     """G / ‖g‖₁, as momentum accumulates it, scaled like ``normalized``."""
-    largest = np.max(np.abs(g), axis=1, keepdims=True, initial=0)
-    scaled = np.divide(g, largest, out=np.zeros_like(g), where=largest > 0)
-    length = np.sum(np.abs(scaled), axis=1, keepdims=True, dtype=np.float64)
-    return np.divide(scaled, length, out=np.zeros_like(g), where=length > 0, casting="same_kind")
+    scaled = _over_largest(g)
+    return _over(scaled, np.sum(np.abs(scaled), axis=1, keepdims=True, dtype=np.float64))
+
+
+def _over_largest(g: Array) -> Array:
+    return _over(g, np.max(np.abs(g), axis=1, keepdims=True))
+
+
+def _over(g: Array, length: Any) -> Array:
+    """The quotient in the type of g, and zero where the length is."""
+    return np.where(length > 0, g / np.where(length > 0, length, 1), 0).astype(g.dtype)
 
 
 def choose(name: str, g: Array, count: Array, can_rise: Array, can_fall: Array) -> Array:

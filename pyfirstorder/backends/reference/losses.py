@@ -24,7 +24,7 @@ DLR_GUARD = 1e-12  # added to dlr's denominator, as in the authors' code: logits
 
 
 def _one_hot(labels: Array, like: Array) -> Array:
-    return (np.arange(like.shape[1]) == labels[:, None]).astype(like.dtype)
+    return (np.arange(like.shape[1], like=like) == labels[:, None]).astype(like.dtype)
 
 
 def _at(z: Array, labels: Array) -> Array:
@@ -125,5 +125,5 @@ def succeeded(z: Array, objective: Objective) -> Array:
         assert objective.values is not None
         hit = (z[:, 0] > 0) == (objective.values[:, 0] > 0)
     else:
-        return np.zeros(len(z), dtype=bool)
+        return np.zeros(len(z), dtype=bool, like=z)
     return hit if objective.targeted else ~hit

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import singledispatch
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from pyfirstorder.backends.reference.activations import ACTIVATIONS
+from pyfirstorder.backends.reference.elementwise import elementwise
 from pyfirstorder.backends.reference.losses import evaluate
 
 if TYPE_CHECKING:
@@ -22,27 +24,28 @@ class Gradient(NamedTuple):
     scale: Array  # (B,)
 
 
-def _product(rows: Array, matrix: Array) -> Array:
+@singledispatch
+def product(rows: Array, matrix: Array) -> Array:
     """``rows @ matrix.T`` row by row: one product of the batch would round differently with its size."""
     return (rows[:, None, :] @ matrix.T)[:, 0]
 
 
 def forward(weights: Weights, x: Array) -> Array:
     """Logits (B, k)."""
-    h = _product(x, weights.hidden_weight) + weights.hidden_bias
-    hidden = ACTIVATIONS[weights.activation].value(h, weights.parameter).astype(x.dtype)
-    return _product(hidden, weights.output_weight) + weights.output_bias
+    h = product(x, weights.hidden_weight) + weights.hidden_bias
+    hidden = elementwise(ACTIVATIONS[weights.activation].value)(h, weights.parameter).astype(x.dtype)
+    return product(hidden, weights.output_weight) + weights.output_bias
 
 
 def input_gradient(weights: Weights, x: Array, objective: Objective) -> Gradient:
     """Loss and its gradient in x, up to a scale per sample."""
     activation = ACTIVATIONS[weights.activation]
-    h = _product(x, weights.hidden_weight) + weights.hidden_bias
-    hidden = activation.value(h, weights.parameter).astype(x.dtype)
-    output = _product(hidden, weights.output_weight) + weights.output_bias
+    h = product(x, weights.hidden_weight) + weights.hidden_bias
+    hidden = elementwise(activation.value)(h, weights.parameter).astype(x.dtype)
+    output = product(hidden, weights.output_weight) + weights.output_bias
     loss, residual, scale = evaluate(output, objective)
-    slope = activation.derivative(h, weights.parameter).astype(x.dtype)
+    slope = elementwise(activation.derivative)(h, weights.parameter).astype(x.dtype)
     with np.errstate(invalid="ignore", over="ignore"):
-        signal = slope * _product(residual.astype(x.dtype), weights.output_weight.T)
-        direction = _product(signal, weights.hidden_weight.T)
+        signal = slope * product(residual.astype(x.dtype), weights.output_weight.T)
+        direction = product(signal, weights.hidden_weight.T)
     return Gradient(output, loss.astype(x.dtype), direction, scale.astype(x.dtype))

@@ -18,6 +18,7 @@ from pyfirstorder.backends.reference.projections import (
     linf_limits,
     place,
     radii,
+    scale_of,
     towards_zero,
     wide,
 )
@@ -41,7 +42,7 @@ def words(seed: int, restart: int, samples: Array, blocks: Array) -> Array:
         np.broadcast_to(blocks.astype(np.uint64), shape),
         np.broadcast_to(index & LOW, shape),
         np.broadcast_to(index >> THIRTY_TWO, shape),
-        np.full(shape, restart, dtype=np.uint64),
+        np.full(shape, restart, dtype=np.uint64, like=samples),
     ]
     key = [seed & 0xFFFFFFFF, seed >> 32]
     for _ in range(ROUNDS):
@@ -72,15 +73,15 @@ def unit_ball(norm: str, on_sphere: bool, seed: int, restart: int, samples: Arra
     ℓ∞: uniform coordinates, and one of them at ±1 for the boundary; ℓ2: a normal direction (Box & Muller 1958) times
     U^(1/d); ℓ1: exponentials with random signs over their sum, one extra exponential taking the Dirichlet remainder.
     """
-    blocks = np.arange((features + 1) // 2, dtype=np.uint64)
+    blocks = np.arange((features + 1) // 2, dtype=np.uint64, like=samples)
     word = words(seed, restart, samples, blocks)
-    whole = words(seed, restart, samples, np.array([SAMPLE_BLOCK], dtype=np.uint64))[:, 0, 0]
+    whole = words(seed, restart, samples, np.full(1, SAMPLE_BLOCK, dtype=np.uint64, like=samples))[:, 0, 0]
     flat = word.reshape(len(samples), 2 * len(blocks))[:, :features]
     if norm == "linf":
         point = 2.0 * uniform(flat) - 1.0
         if on_sphere:
             face = np.floor(uniform(whole) * features).astype(np.int64)
-            point[np.arange(len(samples)), face] = random_sign(whole)
+            point[np.arange(len(samples), like=samples), face] = random_sign(whole)
         return point
     if norm == "l2":
         angle = 2.0 * np.pi * uniform(word[..., 1])
@@ -100,6 +101,7 @@ def random_start(x0: Array, samples: Array, ball: Ball, on_sphere: bool, seed: i
     if ball.norm == "linf":
         step = point * below(ball.eps, x0.dtype)[:, None].astype(np.float64)
         return np.clip((x0 + step).astype(x0.dtype), *linf_limits(x0, ball))
-    target = radii(ball.eps.astype(wide(x0.dtype)), ball.norm, x0.dtype, x0.shape[1]).target
-    step = towards_zero(point * target[:, None], x0.dtype)
+    scale = scale_of(ball.eps)
+    target = radii((ball.eps * scale).astype(wide(x0)), ball.norm, x0.dtype, x0.shape[1]).target
+    step = towards_zero(point * target[:, None], x0.dtype, scale[:, None])
     return place(x0, np.clip(step, *box_room(x0, ball)), ball)

@@ -7,7 +7,7 @@ towards the box in the direction of v_j, the solutions are
 - ℓ2: |δ_j| = min(s |v_j|, a_j), s in (0, 1] the root of ‖δ‖₂ = ε;
 - ℓ1: |δ_j| = min(max(|v_j| - τ, 0), a_j), τ >= 0 the root of ‖δ‖₁ = ε (Croce & Hein 2021; Condat 2016 without box).
 
-The root of ℓ2 is found by sorting the breakpoints of the piecewise function, that of ℓ1 by Newton's method.
+The roots of the piecewise functions are found by Newton's method.
 
 Rounding.  A user measures ‖x_adv - x0‖ in the array's own type or in float64, and finds no point outside: results are
 rounded towards x0, and for ℓ2 and ℓ1, whose norms are sums, the radius is first reduced by the largest error that a
@@ -20,6 +20,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+from pyfirstorder.backends.reference.elementwise import elementwise
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,10 +87,16 @@ def _two_sum(first: Array, second: Array) -> tuple[Array, Array]:
         return total, (first - (total - part)) + (second - part)
 
 
-def towards_zero(value: Array, dtype: np.dtype) -> Array:
-    """A wider number rounded towards zero to the type."""
-    rounded = value.astype(dtype)
-    return np.where(np.abs(rounded) > np.abs(value), np.nextafter(rounded, dtype.type(0)), rounded)
+def towards_zero(value: Array, dtype: np.dtype, scale: Array | float = 1.0) -> Array:
+    """A wider number over a power of two, rounded towards zero to the type."""
+    rounded = (value / scale).astype(dtype)
+    beyond = np.abs(rounded.astype(value.dtype) * scale) > np.abs(value)
+    return np.where(beyond, np.nextafter(rounded, dtype.type(0)), rounded)
+
+
+def scale_of(eps: Array) -> Array:
+    """The power of two that brings a radius near zero, whose products would have few bits, to where they have all."""
+    return np.where(eps < 2.0**-900, 2.0**600, 1.0)
 
 
 def box_room(x0: Array, ball: Ball) -> tuple[Array, Array]:
@@ -106,12 +114,25 @@ def box_limits(x0: Array, lower: Array, upper: Array) -> tuple[Array, Array]:
 
 def linf_limits(x0: Array, ball: Ball) -> tuple[Array, Array]:
     """The allowed points of ℓ∞ ball ∩ box: again a box."""
-    step = np.broadcast_to(below(ball.eps, x0.dtype)[:, None], x0.shape)
-    lower, upper = add_towards(x0, -step), add_towards(x0, step)
-    if ball.lower is not None and ball.upper is not None:
-        box_lower, box_upper = box_limits(x0, ball.lower, ball.upper)
-        lower, upper = np.maximum(lower, box_lower), np.minimum(upper, box_upper)
-    return lower, upper
+    return _linf_limits(x0, below(ball.eps, x0.dtype)[:, None], *_box_of(ball))
+
+
+def _box_of(ball: Ball) -> tuple[Array, ...]:
+    """The two sides, or nothing."""
+    return () if ball.lower is None or ball.upper is None else (ball.lower, ball.upper)
+
+
+def _linf_limits(x0: Array, eps: Array, *box: Array) -> tuple[Array, Array]:
+    lower, upper = add_towards(x0, -eps), add_towards(x0, eps)
+    if not box:
+        return lower, upper
+    box_lower, box_upper = box_limits(x0, box[0], box[1])
+    return np.maximum(lower, box_lower), np.minimum(upper, box_upper)
+
+
+@elementwise
+def _clip_to_linf(points: Array, x0: Array, eps: Array, *box: Array) -> Array:
+    return np.clip(points, *_linf_limits(x0, eps, *box))
 
 
 def project(v: Array, x0: Array, ball: Ball) -> Array:
@@ -121,18 +142,30 @@ def project(v: Array, x0: Array, ball: Ball) -> Array:
         eps = below(ball.eps, v.dtype)[:, None]
         return np.clip(v, np.maximum(lowest, -eps), np.minimum(highest, eps))
     delta = np.clip(v, lowest, highest)
-    radius = radii(ball.eps, ball.norm, v.dtype, v.shape[1])
-    length = NORMS[ball.norm]
-    for row in np.flatnonzero(length(delta) > radius.accept):
-        magnitude = np.abs(v[row]).astype(wide(v.dtype))
-        room = np.where(v[row] < 0, -lowest[row], highest[row]).astype(magnitude.dtype)
-        moved = SHRINK[ball.norm](magnitude, room, magnitude.dtype.type(radius.target[row]))
-        moved = towards_zero(np.copysign(moved, v[row]), v.dtype)
-        reached = length(moved[None])[0]
-        if reached > radius.accept[row]:  # cancellation beside huge coordinates: fall back inside along the ray
-            moved = towards_zero(moved * (radius.target[row] / reached), v.dtype)
-        delta[row] = moved
+    scale, dtype, length = scale_of(ball.eps), v.dtype, NORMS[ball.norm]
+    radius = radii(ball.eps * scale, ball.norm, dtype, v.shape[1])
+    outside = np.flatnonzero(length(_scaled(delta, scale)) > radius.accept)
+    if not len(outside):
+        return delta
+    v, scale, accept, target = v[outside], scale[outside], radius.accept[outside], radius.target[outside]
+    magnitude = np.abs(_scaled(v, scale))
+    room = _scaled(np.where(v < 0, -lowest[outside], highest[outside]), scale)
+    moved = SHRINK[ball.norm](magnitude, room, target.astype(magnitude.dtype)[:, None])
+    moved = towards_zero(np.copysign(moved, v), dtype, scale[:, None])
+    reached = length(_scaled(moved, scale))
+    beyond = reached > accept  # cancellation beside huge coordinates: fall back inside along the ray
+    share = np.where(beyond, target / np.where(beyond, reached, 1), 1)
+    nearer = towards_zero(_scaled(moved, scale) * share[:, None], dtype, scale[:, None])
+    delta[outside] = np.where(beyond[:, None], nearer, moved)
     return delta
+
+
+@np.errstate(over="ignore")
+def _scaled(rows: Array, scale: Array) -> Array:
+    """Rows times a power of two each, in the widest type."""
+    largest = 2.0**1000  # infinity has no power of two
+    wider = rows.astype(wide(rows))
+    return np.where(scale[:, None] == 1, wider, np.clip(wider * scale[:, None], -largest, largest))
 
 
 def place(x0: Array, delta: Array, ball: Ball) -> Array:
@@ -151,8 +184,8 @@ def advance(x: Array, x0: Array, direction: Array, step_size: Array, ball: Ball)
     with np.errstate(over="ignore"):
         step = step_size.astype(x.dtype)[:, None] * direction
         if ball.norm == "linf":
-            lower, upper = linf_limits(x0, ball)
-            return np.clip(x + step, lower, upper)
+            eps = below(ball.eps, x.dtype)[:, None]
+            return _clip_to_linf(x + step, x0, eps, *_box_of(ball))
         v = (x - x0) + step
         finite = np.all(np.isfinite(v), axis=1, keepdims=True)
         return np.where(finite, place(x0, project(np.where(finite, v, 0), x0, ball), ball), np.nan)
@@ -161,7 +194,7 @@ def advance(x: Array, x0: Array, direction: Array, step_size: Array, ball: Ball)
 def movable(x: Array, x0: Array, ball: Ball) -> tuple[Array, Array]:
     """Which coordinates the box lets rise, and which fall."""
     if ball.lower is None or ball.upper is None:
-        free = np.ones(x.shape, dtype=bool)
+        free = np.ones(x.shape, dtype=bool, like=x)
         return free, free
     lower, upper = box_limits(x0, ball.lower, ball.upper)
     return x < upper, x > lower
@@ -172,73 +205,97 @@ def admit(points: Array, x0: Array, ball: Ball) -> Array:
     if ball.norm == "linf":
         lower, upper = linf_limits(x0, ball)
         return np.clip(points, lower, upper)
-    widest = wide(x0.dtype)
-    accept = radii(ball.eps, ball.norm, x0.dtype, x0.shape[1]).accept
-    inside = NORMS[ball.norm](points.astype(widest) - x0.astype(widest)) <= accept
+    widest, scale = wide(x0), scale_of(ball.eps)
+    accept = radii(ball.eps * scale, ball.norm, x0.dtype, x0.shape[1]).accept
+    inside = NORMS[ball.norm](_scaled(points.astype(widest) - x0.astype(widest), scale)) <= accept
     if ball.lower is not None and ball.upper is not None:
         lower, upper = box_limits(x0, ball.lower, ball.upper)
         inside &= np.all((points >= lower) & (points <= upper), axis=1)
     return np.where(inside[:, None], points, place(x0, project(points - x0, x0, ball), ball))
 
 
-def wide(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Sums of float32 are exact enough in float64; float64 wants the machine's widest type for its extremes."""
-    return np.dtype(np.float64) if dtype == np.float32 else np.dtype(np.longdouble)
+def wide(array: Array) -> np.dtype[Any]:
+    """Sums of float32 are exact enough in float64; those of float64 are taken in the longest type that NumPy has."""
+    widest = np.longdouble if array.dtype == np.float64 and isinstance(array, np.ndarray) else np.float64
+    return np.dtype(widest)
 
 
 def _l2_norm(delta: Array) -> Array:
-    return np.sqrt(np.sum(np.square(delta.astype(wide(delta.dtype))), axis=1))
+    unit = _power_of_two(np.max(np.abs(delta), axis=1)).astype(wide(delta))
+    return np.sqrt(np.sum(np.square(delta.astype(wide(delta)) / unit[:, None]), axis=1)) * unit
+
+
+def _power_of_two(magnitude: Array) -> Array:
+    """A power of two near each: in its units, squares of what is smaller neither overflow nor vanish as a whole."""
+    return np.ldexp(np.ones_like(magnitude), np.frexp(magnitude)[1] - 1)
 
 
 def _l1_norm(delta: Array) -> Array:
-    return np.sum(np.abs(delta.astype(wide(delta.dtype))), axis=1)
+    return np.sum(np.abs(delta.astype(wide(delta))), axis=1)
 
 
-def _shrink_l2(magnitude: Array, room: Array, radius: Any) -> Array:
-    """min(s |v|, room) of Euclidean norm ``radius``: the square is piecewise linear in s², with breaks at room/|v|."""
-    breaks = np.divide(room, magnitude, out=np.full_like(room, np.inf), where=magnitude > 0)
-    order = np.argsort(breaks)
-    clamped = np.concatenate([[0], np.cumsum(room[order] ** 2)])
-    free = np.concatenate([np.cumsum(magnitude[order][::-1] ** 2)[::-1], [0]])
-    starts = np.concatenate([[0], breaks[order]])  # piece i is s in [starts[i], starts[i + 1]]
-    with np.errstate(invalid="ignore", over="ignore"):  # without a box, breaks are infinite
-        reaches = np.where(free > 0, clamped + starts**2 * free, clamped)
-    piece = np.searchsorted(reaches, radius**2, side="right") - 1
-    return np.minimum(magnitude * np.sqrt((radius**2 - clamped[piece]) / free[piece]), room)
+@np.errstate(over="ignore")  # rooms may be infinite
+def _shrink_l2(magnitude: Array, room: Array, radius: Array) -> Array:
+    """min(s |v|, room) of Euclidean norm ``radius``, in units of powers of two.
+
+    In q = s² the squared norm is concave and piecewise linear, so Newton rises from 0 to the root, a piece or more at a
+    time: it takes the coordinates that are free at s for those that are free at the root.
+    """
+    unit, most = _power_of_two(radius), np.max(magnitude, axis=1, keepdims=True)
+    # only where v points matters: what lies far out comes nearer, so that its share of the radius is a normal number
+    near = magnitude / _power_of_two(most) * (2.0**60 * unit)
+    magnitude = np.where(most / 2.0**900 > radius, near, magnitude)
+    room, radius, largest = room / unit, radius / unit, 1 / unit
+    s = np.zeros_like(radius)
+    while True:
+        free = s * magnitude < room
+        moving = np.where(free, magnitude, 0)
+        part = _power_of_two(np.max(moving, axis=1, keepdims=True))
+        clamped = np.sum(np.where(free, 0, room) ** 2, axis=1, keepdims=True)
+        length = np.sum((moving / part) ** 2, axis=1, keepdims=True)
+        left = np.maximum(radius**2 - clamped, 0)
+        newton = np.minimum(np.sqrt(left / np.where(length > 0, length, 1)) / part, largest)
+        rises = (newton > s) & (length > 0)
+        if not np.any(rises):
+            return np.minimum(s * magnitude, room) * unit
+        s = np.where(rises, newton, s)
 
 
-def _shrink_l1(magnitude: Array, room: Array, radius: Any) -> Array:
+def _shrink_l1(magnitude: Array, room: Array, radius: Array) -> Array:
     """min(max(|v| - τ, 0), room) of sum ``radius``; τ is measured from a coordinate near it, however large."""
-    if not radius > 0:
-        return np.zeros_like(magnitude)
-    top = pivot = magnitude.max()
+    top = pivot = np.max(magnitude, axis=1, keepdims=True)
     remainder = _l1_root(magnitude - pivot, room, radius, -pivot, top - pivot, -pivot)
     for _ in range(3):  # a box can leave the largest coordinate far from τ: then the nearest one takes its place
-        nearest = magnitude[np.argmin(np.abs((magnitude - pivot) - remainder))]
-        if abs(remainder) <= 4 * radius or nearest == pivot:
+        index = np.argmin(np.abs((magnitude - pivot) - remainder), axis=1)[:, None]
+        nearest = np.take_along_axis(magnitude, index, axis=1)
+        far = ~(np.abs(remainder) <= 4 * radius) & (nearest != pivot)
+        if not np.any(far):
             break
-        pivot = nearest
-        remainder = _l1_root(magnitude - pivot, room, radius, -pivot, top - pivot, 0 * pivot)
-    return np.minimum(np.maximum((magnitude - pivot) - remainder, 0), room)
+        pivot = np.where(far, nearest, pivot)
+        again = _l1_root(magnitude - pivot, room, radius, -pivot, top - pivot, np.zeros_like(pivot))
+        remainder = np.where(far, again, remainder)
+    return np.where(radius > 0, np.minimum(np.maximum((magnitude - pivot) - remainder, 0), room), 0)
 
 
-def _l1_root(shifted: Array, room: Array, radius: Any, low: Any, high: Any, tau: Any) -> Any:
+def _l1_root(shifted: Array, room: Array, radius: Array, low: Array, high: Array, tau: Array) -> Array:
     """Newton, kept by bisection between low (sum too large) and high, until the sum is the radius."""
+    found = np.zeros_like(radius, dtype=bool)
     for _ in range(4000):  # bisection over all exponents; Newton needs 3 to 10
         excess = shifted - tau
-        beyond = np.sum(np.minimum(np.maximum(excess, 0), room)) - radius
-        if abs(beyond) <= 2.0**-48 * radius:  # within the distance of target and accepted radius
+        beyond = np.sum(np.minimum(np.maximum(excess, 0), room), axis=1, keepdims=True) - radius
+        found = found | (np.abs(beyond) <= 2.0**-48 * radius)  # within the distance of target and accepted radius
+        if np.all(found):
             break
-        low, high = (tau, high) if beyond > 0 else (low, tau)
-        slope = np.count_nonzero((excess > 0) & (excess < room))
-        following = tau + beyond / slope if slope else high
-        if not low < following < high:
-            following = low + (high - low) / 2
-            if following in (low, high):
-                return high
-        tau = following
+        low, high = np.where(beyond > 0, tau, low), np.where(beyond > 0, high, tau)
+        slope = np.sum((excess > 0) & (excess < room), axis=1, keepdims=True)
+        newton = np.where(slope > 0, tau + beyond / np.maximum(slope, 1), high)
+        middle = low + (high - low) / 2
+        following = np.where((low < newton) & (newton < high), newton, middle)
+        narrow = (following == low) | (following == high)
+        tau = np.where(found, tau, np.where(narrow, high, following))
+        found = found | narrow
     return tau
 
 
 NORMS: dict[str, Callable[[Array], Array]] = {"l2": _l2_norm, "l1": _l1_norm}
-SHRINK: dict[str, Callable[[Array, Array, Any], Array]] = {"l2": _shrink_l2, "l1": _shrink_l1}
+SHRINK: dict[str, Callable[[Array, Array, Array], Array]] = {"l2": _shrink_l2, "l1": _shrink_l1}

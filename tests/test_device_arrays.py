@@ -1,0 +1,220 @@
+"""Arrays that lie on a GPU: computed there, and results left there.  NumPy stands in for CuPy, as strict as that is."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+import stand_in
+from numpy.testing import assert_array_equal
+from stand_in import DeviceArray, asarray
+from support import CUPY_ON_NUMPY, every_dtype, every_norm, with_and_without_box
+
+import pyfirstorder as fo
+from pyfirstorder import arrays, backends
+from pyfirstorder.backends import cupy as cupy_backend
+from pyfirstorder.backends.cupy import products
+from pyfirstorder.backends.cupy.fusion import compiler
+from pyfirstorder.backends.reference.activations import ACTIVATIONS
+
+
+@pytest.fixture(autouse=True)
+def _gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with CuPy and a GPU."""
+    monkeypatch.setitem(sys.modules, "cupy", stand_in)
+    monkeypatch.setitem(backends._loaded, "cupy", CUPY_ON_NUMPY)
+    monkeypatch.delitem(arrays._givers, DeviceArray, raising=False)
+
+
+def problem(dtype: Any = np.float32) -> tuple[fo.TwoLayerNetwork, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(3)
+    net = fo.TwoLayerNetwork(rng.normal(size=(30, 12)), rng.normal(size=(4, 30)), activation="silu")
+    return net, rng.uniform(size=(9, 3, 4)).astype(dtype), rng.integers(0, 4, 9)
+
+
+def same(given: Any, expected: np.ndarray) -> None:
+    """On the device, with the bits of the same backend called with NumPy's arrays."""
+    assert type(given) is DeviceArray
+    assert given.dtype == expected.dtype
+    assert_array_equal(given.get(), expected)
+
+
+@every_dtype
+def test_functions_leave_their_results_on_the_device(dtype: Any) -> None:
+    net, x, y = problem(dtype)
+    for function in (fo.forward, fo.predict):
+        same(function(net, asarray(x)), function(net, x, backend="cupy"))
+    for given, expected in zip(
+        fo.input_gradient(net, asarray(x), asarray(y)), fo.input_gradient(net, x, y, backend="cupy")
+    ):
+        same(given, expected)
+    same(fo.project(asarray(x), eps=0.5, norm="l2"), fo.project(x, eps=0.5, norm="l2", backend="cupy"))
+
+
+@every_norm
+@with_and_without_box
+def test_attacks_leave_their_results_on_the_device(norm: str, boxed: bool) -> None:
+    net, x, y = problem()
+    options: dict[str, Any] = {
+        "eps": 0.4,
+        "norm": norm,
+        "steps": 6,
+        "bounds": (0.0, 1.0) if boxed else None,
+        "random_start": True,
+        "restarts": 2,
+        "keep": "both",
+        "trace": True,
+    }
+    there, here = fo.pgd(net, asarray(x), y, **options), fo.pgd(net, x, y, backend="cupy", **options)
+    for name in ("x_adv", "loss", "output", "success", "best_loss", "steps", "first_success", "status", "x_best"):
+        same(getattr(there, name), getattr(here, name))
+    assert there.trace is not None
+    assert here.trace is not None
+    same(there.trace.cosine, here.trace.cosine)
+    assert repr(there) == repr(here)
+    for name in ("restarts", "keep"):
+        del options[name]
+    del options["trace"]
+    same(fo.apgd(net, asarray(x), y, **options).x_adv, fo.apgd(net, x, y, backend="cupy", **options).x_adv)
+
+
+def test_what_belongs_to_samples_may_lie_in_either_place() -> None:
+    net, x, y = problem()
+    eps = np.linspace(0.1, 0.5, len(x))
+    box = (np.zeros(x.shape[1:]), np.ones(x.shape[1:]))
+    expected = fo.pgd(net, x, y, eps=eps, bounds=box, steps=5, x_init=x, backend="cupy").x_adv
+    for move in (asarray, lambda array: array):
+        end = fo.pgd(
+            net, asarray(x), move(y), eps=move(eps), bounds=(move(box[0]), move(box[1])), steps=5, x_init=move(x)
+        )
+        same(end.x_adv, expected)
+
+
+def test_targeted_dlr_on_the_device() -> None:
+    net, x, y = problem()
+    options: dict[str, Any] = {"eps": 0.3, "steps": 4, "loss": "dlr", "targeted": True}
+    same(fo.pgd(net, asarray(x), y, **options).x_adv, fo.pgd(net, x, y, backend="cupy", **options).x_adv)
+
+
+def test_rows_that_are_not_finite_are_marked_on_the_device() -> None:
+    net, x, y = problem()
+    x[2, 1, 1] = np.nan
+    with pytest.raises(ValueError, match="x: expected finite numbers, got NaN or infinity first in row 2"):
+        fo.pgd(net, asarray(x), y, eps=0.1)
+    end = fo.pgd(net, asarray(x), y, eps=0.1, on_invalid="mark")
+    assert end.status.get()[2] == fo.Status.INVALID_INPUT
+    assert_array_equal(end.x_adv.get()[2], x[2])
+
+
+def test_values_are_checked_on_the_device() -> None:
+    net, x, y = problem()
+    with pytest.raises(ValueError, match="y: expected class indices from 0 to 3, got 4 in row 1"):
+        fo.pgd(net, asarray(x), asarray(np.where(np.arange(len(y)) == 1, 4, y)), eps=0.1)
+    with pytest.raises(ValueError, match="x: expected values within bounds"):
+        fo.pgd(net, asarray(x), y, eps=0.1, bounds=(0.0, 0.5))
+    with pytest.raises(TypeError, match="x: expected an array of float32 or float64"):
+        fo.forward(net, asarray(x.astype(np.int32)))
+
+
+def test_a_backend_of_main_memory_is_refused() -> None:
+    net, x, _ = problem()
+    with pytest.raises(ValueError, match="backend: 'reference' computes in main memory, and x lies on a GPU"):
+        fo.forward(net, asarray(x), backend="reference")
+
+
+def test_nothing_large_is_copied_to_main_memory_unasked() -> None:
+    net, x, y = problem()
+    message = "it lies on .*, and is not copied to main memory unasked"
+    with pytest.raises(TypeError, match=f"y: .*{message}"):
+        fo.pgd(net, x, asarray(y), eps=0.1)
+    with pytest.raises(TypeError, match=f"hidden_weight: .*{message}"):
+        fo.TwoLayerNetwork(asarray(np.eye(2)), np.eye(2))
+    for function in (fo.evaluate, fo.minimal_eps):
+        with pytest.raises(TypeError, match=f"x: .*{message}"):
+            function(net, asarray(x), y, **({"eps": 0.1} if function is fo.evaluate else {"eps_max": 0.1}))
+
+
+def test_without_cupy_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, x, _ = problem()
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(TypeError, match=re.escape('pip install "pyfirstorder[cupy]"')):
+        fo.forward(net, asarray(x))
+
+
+def test_without_a_gpu_no_backend_takes_such_arrays(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, x, _ = problem()
+    monkeypatch.setitem(backends._loaded, "cupy", ImportError("CuPy sees no GPU"))
+    with pytest.raises(ImportError, match=r"no backend takes arrays on a GPU .*cupy: CuPy sees no GPU"):
+        fo.forward(net, asarray(x))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5])
+def test_blocks_do_not_change_the_answer(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    net, x, y = problem()
+    options: dict[str, Any] = {"eps": [0.1, 0.3], "norm": "l2", "steps": 5, "random_start": True, "backend": "cupy"}
+    whole = fo.robustness_curve(net, x, y, **options).results
+    monkeypatch.setattr(cupy_backend, "BLOCK_NUMBERS", rows * net.in_features)
+    for apart, together in zip(fo.robustness_curve(net, x, y, **options).results, whole):
+        assert_array_equal(apart.x_adv, together.x_adv)
+        assert_array_equal(apart.steps, together.steps)
+
+
+def test_progress_of_blocks_rises_to_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, x, y = problem()
+    monkeypatch.setattr(cupy_backend, "BLOCK_NUMBERS", 4 * net.in_features)
+    shares: list[float] = []
+    fo.pgd(net, x, y, eps=0.1, steps=2, restarts=2, random_start=True, backend="cupy", progress=shares.append)
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+    assert len(shares) >= 6  # three blocks of two restarts
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 4, 9])
+def test_a_product_in_blocks_is_the_product(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "PRODUCT_ROWS", 4)
+    rng = np.random.default_rng(0)
+    rows, matrix = rng.integers(-3, 4, (count, 5)).astype(np.float32), rng.integers(-3, 4, (6, 5)).astype(np.float32)
+    same(products.product(asarray(rows), asarray(matrix)), rows @ matrix.T)
+
+
+class Library:
+    """CuPy with another ``fuse``."""
+
+    def __init__(self, fuse: Any) -> None:
+        self.fuse = fuse
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(stand_in, name)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_equations_can_be_traced_by_cupy_s_functions_alone(name: str) -> None:
+    seen = []
+
+    def fuse(kernel_name: str) -> Any:
+        return lambda function: lambda *proxies: seen.append(kernel_name) or function(*proxies)
+
+    compiled = compiler(Library(fuse), stand_in.erf)
+    h = np.linspace(-4, 4, 33)
+    for function in (ACTIVATIONS[name].value, ACTIVATIONS[name].derivative):
+        assert_array_equal(compiled(function)(asarray(h), 0.7).get(), function(h, 0.7))
+    assert len(seen) == 2
+
+
+def test_an_equation_that_cannot_be_fused_runs_all_the_same() -> None:
+    attempts = []
+
+    def fuse(kernel_name: str) -> Any:
+        def refuse(*proxies: Any) -> Any:
+            attempts.append(kernel_name)
+            raise NotImplementedError("not fusable")
+
+        return lambda function: refuse
+
+    compiled = compiler(Library(fuse), stand_in.erf)(np.tanh)
+    for _ in range(2):
+        same(compiled(asarray(np.ones(3))), np.tanh(np.ones(3)))
+    assert len(attempts) == 1
