@@ -29,7 +29,13 @@ NATIVE = sorted(path for path in SOURCES.rglob("*") if path.suffix in {".hpp", "
 needs_sources = pytest.mark.skipif(not NATIVE, reason="the C++ sources are not here: an installed copy is tested")
 
 # What each layer of csrc may include, besides itself.
-MAY_INCLUDE = {"core": set(), "cpu": {"core"}, "cuda": {"core"}, "bind": {"core", "cpu", "cuda"}}
+MAY_INCLUDE = {
+    "core": set(),
+    "rows": {"core"},
+    "cpu": {"core", "rows"},
+    "cuda": {"core", "rows"},
+    "bind": {"core", "cpu", "cuda"},
+}
 # Modules that others may not import: the layers above them.
 ABOVE_API = ("__main__", "cli", "blockwise", "records", "bench", "training", "dynamics", "interop", "datasets", "plots")
 # What backends may import of the package; every other module stands above them, also one that is new.

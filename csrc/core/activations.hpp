@@ -22,7 +22,7 @@ struct Sigmoids {
 };
 
 template <class V>
-inline Sigmoids<V> sigmoids(V h) {
+PYFIRSTORDER_INLINE Sigmoids<V> sigmoids(V h) {
   const V one = broadcast<V>(1);
   const V e = exp(-abs(h));
   const V large = one / (one + e), small = e * large;
@@ -32,21 +32,21 @@ inline Sigmoids<V> sigmoids(V h) {
 
 struct Relu {
   template <class V>
-  static ValueAndSlope<V> apply(V h, V) {
+  static PYFIRSTORDER_INLINE ValueAndSlope<V> apply(V h, V) {
     return {max(V{}, h), select(h > V{}, broadcast<V>(1), V{})};
   }
 };
 
 struct LeakyRelu {
   template <class V>
-  static ValueAndSlope<V> apply(V h, V slope) {
+  static PYFIRSTORDER_INLINE ValueAndSlope<V> apply(V h, V slope) {
     return {select(h > V{}, h, slope * h), select(h > V{}, broadcast<V>(1), slope)};
   }
 };
 
 struct Elu {
   template <class V>
-  static ValueAndSlope<V> apply(V h, V alpha) {
+  static PYFIRSTORDER_INLINE ValueAndSlope<V> apply(V h, V alpha) {
     using T = Element<V>;
     const V falling = min(V{}, h);
     const V e = exp(falling);
@@ -59,7 +59,7 @@ struct Elu {
 
 struct Softplus {
   template <class V>
-  static ValueAndSlope<V> apply(V h, V beta) {
+  static PYFIRSTORDER_INLINE ValueAndSlope<V> apply(V h, V beta) {
     const V scaled = beta * h;
     const V e = exp(-abs(scaled));
     const V large = broadcast<V>(1) / (broadcast<V>(1) + e);
@@ -69,7 +69,7 @@ struct Softplus {
 
 struct Sigmoid {
   template <class V>
-  static ValueAndSlope<V> apply(V h, V) {
+  static PYFIRSTORDER_INLINE ValueAndSlope<V> apply(V h, V) {
     const Sigmoids<V> s = sigmoids(h);
     return {s.sigmoid, s.sigmoid * s.complement};
   }
@@ -77,7 +77,7 @@ struct Sigmoid {
 
 struct Tanh {
   template <class V>
-  static ValueAndSlope<V> apply(V h, V) {
+  static PYFIRSTORDER_INLINE ValueAndSlope<V> apply(V h, V) {
     const Sigmoids<V> s = sigmoids(h + h);
     return {tanh(h), broadcast<V>(4) * s.sigmoid * s.complement};
   }
@@ -85,7 +85,7 @@ struct Tanh {
 
 struct Erf {
   template <class V>
-  static ValueAndSlope<V> apply(V h, V) {
+  static PYFIRSTORDER_INLINE ValueAndSlope<V> apply(V h, V) {
     using T = Element<V>;
     const V density = exp_minus_square(h, T(1));
     return {erf(h, density), broadcast<V>(T(1.12837916709551257390)) * density};
@@ -95,7 +95,7 @@ struct Erf {
 // h Φ(h), Φ the normal distribution: for h < 0 from the complementary error function, which does not cancel.
 struct Gelu {
   template <class V>
-  static ValueAndSlope<V> apply(V h, V) {
+  static PYFIRSTORDER_INLINE ValueAndSlope<V> apply(V h, V) {
     using T = Element<V>;
     const V density = exp_minus_square(h, T(0.5));
     const V tail = broadcast<V>(T(0.5)) * density * scaled_erfc(abs(h) * broadcast<V>(T(0.70710678118654752440)));
@@ -109,7 +109,7 @@ struct Gelu {
 // h/2 (1 + tanh(u)) = h sigmoid(2u), u = √(2/π) (h + 0.044715 h³): Hendrycks & Gimpel 2016.
 struct GeluTanh {
   template <class V>
-  static ValueAndSlope<V> apply(V h, V) {
+  static PYFIRSTORDER_INLINE ValueAndSlope<V> apply(V h, V) {
     using T = Element<V>;
     const V bounded = max(min(h, broadcast<V>(T(1e3))), broadcast<V>(T(-1e3)));  // sigmoid is 0 or 1 beyond
     const V square = bounded * bounded;
@@ -124,7 +124,7 @@ struct GeluTanh {
 // h sigmoid(h); where the sigmoid is a denormal number, of few bits, from two factors √eʰ.
 struct Silu {
   template <class V>
-  static ValueAndSlope<V> apply(V h, V) {
+  static PYFIRSTORDER_INLINE ValueAndSlope<V> apply(V h, V) {
     using T = Element<V>;
     const Sigmoids<V> s = sigmoids(h);
     const V bounded = max(min(h, broadcast<V>(T(1e4))), broadcast<V>(T(-1e4)));
@@ -140,14 +140,14 @@ struct Silu {
 
 struct Quadratic {
   template <class V>
-  static ValueAndSlope<V> apply(V h, V) {
+  static PYFIRSTORDER_INLINE ValueAndSlope<V> apply(V h, V) {
     return {h * h, h + h};
   }
 };
 
 struct Identity {
   template <class V>
-  static ValueAndSlope<V> apply(V h, V) {
+  static PYFIRSTORDER_INLINE ValueAndSlope<V> apply(V h, V) {
     return {h, broadcast<V>(1)};
   }
 };

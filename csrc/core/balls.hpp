@@ -23,7 +23,7 @@ struct Radii {
 // grows with the depth of the tree, double by sums in any order.  The target lies a few rounding errors below, so
 // that a projected point is accepted when it comes back.
 template <class T>
-inline Radii radii(double eps, Norm norm, int64_t features) {
+PYFIRSTORDER_INLINE Radii radii(double eps, Norm norm, int64_t features) {
   const double terms = norm == Norm::l1 ? 2 : 1;
   const double unit = sizeof(T) == 4 ? 0x1p-24 : 0x1p-53;
   const double count = double(features);
@@ -33,47 +33,47 @@ inline Radii radii(double eps, Norm norm, int64_t features) {
 }
 
 template <class T>
-constexpr T largest_finite() {
+PYFIRSTORDER_INLINE constexpr T largest_finite() {
   return sizeof(T) == 4 ? T(FLT_MAX) : T(DBL_MAX);
 }
 
-inline float one_towards_zero(float value) {
+PYFIRSTORDER_INLINE float one_towards_zero(float value) {
   return ::nextafterf(value, 0.0f);
 }
-inline double one_towards_zero(double value) {
+PYFIRSTORDER_INLINE double one_towards_zero(double value) {
   return ::nextafter(value, 0.0);
 }
 
 // The largest number of the type that is at most value >= 0.
 template <class T>
-inline T below(double value) {
+PYFIRSTORDER_INLINE T below(double value) {
   const T rounded = T(value);
   return double(rounded) > value ? one_towards_zero(rounded) : rounded;
 }
 
 // The neighbour of v (not zero) towards zero.
 template <class V>
-inline V one_smaller(V v) {
+PYFIRSTORDER_INLINE V one_smaller(V v) {
   return of_bits<Element<V>>(bits_of(v) - 1);
 }
 
 // The neighbour of v (not zero) in the direction of step.
 template <class V>
-inline V neighbour(V v, V step) {
+PYFIRSTORDER_INLINE V neighbour(V v, V step) {
   const auto outwards = (v > V{}) == (step > V{});
   return of_bits<Element<V>>(select(outwards, bits_of(v) + 1, bits_of(v) - 1));
 }
 
 // The rounding error of total = a + b (Knuth): exact sum = total + error.
 template <class V>
-inline V sum_error(V a, V b, V total) {
+PYFIRSTORDER_INLINE V sum_error(V a, V b, V total) {
   const V part = total - a;
   return (a - (total - part)) + (b - part);
 }
 
 // x0 + delta rounded towards x0: never further from x0 than delta.
 template <class V>
-inline V add_towards(V x0, V delta) {
+PYFIRSTORDER_INLINE V add_towards(V x0, V delta) {
   using T = Element<V>;
   const V total = x0 + delta;
   const V error = sum_error(x0, delta, total);
@@ -85,7 +85,7 @@ inline V add_towards(V x0, V delta) {
 
 // a + b rounded towards zero.
 template <class V>
-inline V add_towards_zero(V a, V b) {
+PYFIRSTORDER_INLINE V add_towards_zero(V a, V b) {
   const V total = a + b;
   const V error = sum_error(a, b, total);
   const auto beyond = ((total > V{}) & (error < V{})) | ((total < V{}) & (error > V{}));

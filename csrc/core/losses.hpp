@@ -31,21 +31,21 @@ struct Target {
 
 // Which logits of a vector are neither that of the label nor padding.
 template <class T>
-inline Bits<T> competes(int64_t first, int64_t outputs, int64_t label) {
+PYFIRSTORDER_INLINE auto competes(int64_t first, int64_t outputs, int64_t label) {
   const Bits<T> place = ascending<T>();
   return (place < broadcast_place<T>(outputs - first)) & (place != broadcast_place<T>(label - first));
 }
 
 // A vector of logits, with -infinity for those that do not compete.
 template <class T>
-inline Vec<T> rivals_at(const T* z, int64_t first, int64_t outputs, int64_t label) {
+PYFIRSTORDER_INLINE Vec<T> rivals_at(const T* z, int64_t first, int64_t outputs, int64_t label) {
   return select(competes<T>(first, outputs, label), load(z + first), broadcast<Vec<T>>(-infinity<T>()));
 }
 
 // The largest logit but that of the label; NaN if one of them is NaN.  z can be read up to a multiple of the vector
 // length.
 template <class T>
-inline T strongest_rival(const T* z, int64_t outputs, int64_t label) {
+PYFIRSTORDER_INLINE T strongest_rival(const T* z, int64_t outputs, int64_t label) {
   Vec<T> most = rivals_at(z, 0, outputs, label);
   for (int64_t j = lanes<T>(); j < outputs; j += lanes<T>()) {
     const Vec<T> more = rivals_at(z, j, outputs, label);
@@ -56,7 +56,7 @@ inline T strongest_rival(const T* z, int64_t outputs, int64_t label) {
 
 // The first place but the label's that holds a value; the last one if none does.
 template <class T>
-inline int64_t place_of(T value, const T* z, int64_t outputs, int64_t label) {
+PYFIRSTORDER_INLINE int64_t place_of(T value, const T* z, int64_t outputs, int64_t label) {
   int64_t place = 0;
   while (place < outputs - 1 && !(z[place] == value && place != label)) ++place;
   return place;
@@ -64,15 +64,24 @@ inline int64_t place_of(T value, const T* z, int64_t outputs, int64_t label) {
 
 // Whether the prediction, the first largest logit, is not the label (or is, where targeted).
 template <class T>
-inline bool class_success(T rival, const T* z, int64_t outputs, const Target<T>& target) {
+PYFIRSTORDER_INLINE bool class_success(T rival, const T* z, int64_t outputs, const Target<T>& target) {
   const T own = z[target.label];
   const bool hit = own > rival || (own == rival && target.label < place_of(rival, z, outputs, target.label));
   return hit == target.targeted;
 }
 
+// Adds `amount` to the residual of one output; residuals are padded.
+template <class T>
+PYFIRSTORDER_INLINE void add_to_place(T* residual, int64_t outputs, int64_t place, T amount) {
+  for (int64_t j = 0; j < outputs; j += lanes<T>()) {
+    const auto here = ascending<T>() == broadcast_place<T>(place - j);
+    store(residual + j, load(residual + j) + select(here, broadcast<Vec<T>>(amount), Vec<T>{}));
+  }
+}
+
 struct Squared {
   template <class T>
-  static LossValue<T> apply(T* z, T* residual, const Target<T>& target, int64_t outputs) {
+  static PYFIRSTORDER_INLINE LossValue<T> apply(T* z, T* residual, const Target<T>& target, int64_t outputs) {
     T value = 0;
     for (int64_t j = 0; j < outputs; ++j) {
       const T difference = z[j] - target.values[j];
@@ -85,7 +94,7 @@ struct Squared {
 
 struct Linear {
   template <class T>
-  static LossValue<T> apply(T* z, T* residual, const Target<T>& target, int64_t outputs) {
+  static PYFIRSTORDER_INLINE LossValue<T> apply(T* z, T* residual, const Target<T>& target, int64_t outputs) {
     T value = 0;
     for (int64_t j = 0; j < outputs; ++j) {
       value += target.values[j] * z[j];
@@ -98,7 +107,7 @@ struct Linear {
 // log(total + exp(-|t|)) or its like: scalar, once a row, by the C library in double.
 struct Logistic {
   template <class T>
-  static LossValue<T> apply(T* z, T* residual, const Target<T>& target, int64_t) {
+  static PYFIRSTORDER_INLINE LossValue<T> apply(T* z, T* residual, const Target<T>& target, int64_t) {
     const T y = target.values[0], t = -(y * z[0]);
     const T value = (t > 0 ? t : T(0)) + T(::log1p(::exp(-double(t > 0 ? t : -t))));
     residual[0] = target.sign * -y;
@@ -109,12 +118,12 @@ struct Logistic {
 
 struct CrossEntropy {
   template <class T>
-  static LossValue<T> apply(T* z, T* residual, const Target<T>& target, int64_t outputs) {
+  static PYFIRSTORDER_INLINE LossValue<T> apply(T* z, T* residual, const Target<T>& target, int64_t outputs) {
     using V = Vec<T>;
     const T rival = strongest_rival(z, outputs, target.label), own = z[target.label];
     V sums{};
     for (int64_t j = 0; j < outputs; j += lanes<T>()) {
-      const Bits<T> counts = competes<T>(j, outputs, target.label);
+      const auto counts = competes<T>(j, outputs, target.label);
       const V e = select(counts, exp(select(counts, load(z + j) - broadcast<V>(rival), V{})), V{});
       sums = sums + e;
       store(residual + j, broadcast<V>(target.sign) * e);
@@ -129,11 +138,11 @@ struct CrossEntropy {
 
 struct Margin {
   template <class T>
-  static LossValue<T> apply(T* z, T* residual, const Target<T>& target, int64_t outputs) {
+  static PYFIRSTORDER_INLINE LossValue<T> apply(T* z, T* residual, const Target<T>& target, int64_t outputs) {
     const T rival = strongest_rival(z, outputs, target.label), own = z[target.label];
-    for (int64_t j = 0; j < outputs; ++j) residual[j] = T(0);
-    residual[place_of(rival, z, outputs, target.label)] = target.sign;
-    residual[target.label] = -target.sign;
+    clear(residual, outputs);
+    add_to_place(residual, outputs, place_of(rival, z, outputs, target.label), target.sign);
+    add_to_place(residual, outputs, target.label, -target.sign);
     return {target.sign * (rival - own), T(1), class_success(rival, z, outputs, target)};
   }
 };
@@ -141,7 +150,7 @@ struct Margin {
 struct Dlr {
   // The places of the four largest logits, the first of equals before the others.
   template <class T>
-  static void largest_four(const T* z, int64_t outputs, int64_t (&order)[4]) {
+  static PYFIRSTORDER_INLINE void largest_four(const T* z, int64_t outputs, int64_t (&order)[4]) {
     int64_t count = 0;
     for (int64_t j = 0; j < outputs; ++j) {
       int64_t place = count < 4 ? count : 4;
@@ -154,31 +163,31 @@ struct Dlr {
   }
 
   template <class T>
-  static LossValue<T> apply(T* z, T* residual, const Target<T>& target, int64_t outputs) {
+  static PYFIRSTORDER_INLINE LossValue<T> apply(T* z, T* residual, const Target<T>& target, int64_t outputs) {
     if (outputs == 2) return Margin::apply(z, residual, target, outputs);
     const T guard = T(1e-12);  // as in the authors' code: logits may be tied
     const T rival = strongest_rival(z, outputs, target.label), own = z[target.label];
     int64_t order[4] = {0, 0, 0, 0};
     largest_four(z, outputs, order);
-    for (int64_t j = 0; j < outputs; ++j) residual[j] = T(0);
+    clear(residual, outputs);
     const bool success = class_success(rival, z, outputs, target);
     if (target.targeted) {
       const T half = T(0.5);
       const T width = z[order[0]] - half * (z[order[2]] + z[order[3]]) + guard;
       const T ratio = (z[target.source] - own) / width;
-      residual[target.label] += 1;
-      residual[target.source] -= 1;
-      residual[order[0]] += ratio;
-      residual[order[2]] -= half * ratio;
-      residual[order[3]] -= half * ratio;
+      add_to_place(residual, outputs, target.label, T(1));
+      add_to_place(residual, outputs, target.source, T(-1));
+      add_to_place(residual, outputs, order[0], ratio);
+      add_to_place(residual, outputs, order[2], -(half * ratio));
+      add_to_place(residual, outputs, order[3], -(half * ratio));
       return {-ratio, 1 / width, success};
     }
     const T width = z[order[0]] - z[order[2]] + guard;
     const T ratio = (own - rival) / width;
-    residual[place_of(rival, z, outputs, target.label)] += 1;
-    residual[target.label] -= 1;
-    residual[order[0]] += ratio;
-    residual[order[2]] -= ratio;
+    add_to_place(residual, outputs, place_of(rival, z, outputs, target.label), T(1));
+    add_to_place(residual, outputs, target.label, T(-1));
+    add_to_place(residual, outputs, order[0], ratio);
+    add_to_place(residual, outputs, order[2], -ratio);
     return {-ratio, 1 / width, success};
   }
 };

@@ -17,7 +17,7 @@ struct Words {
 
 constexpr uint32_t kSampleBlock = 0xFFFFFFFFu;
 
-inline Words philox(uint64_t seed, uint32_t restart, uint64_t sample, uint32_t block) {
+PYFIRSTORDER_INLINE Words philox(uint64_t seed, uint32_t restart, uint64_t sample, uint32_t block) {
   constexpr int kRounds = 10;
   uint32_t counter[4] = {block, uint32_t(sample), uint32_t(sample >> 32), restart};
   uint32_t key[2] = {uint32_t(seed), uint32_t(seed >> 32)};
@@ -34,12 +34,12 @@ inline Words philox(uint64_t seed, uint32_t restart, uint64_t sample, uint32_t b
 }
 
 // The top 52 bits as a number of the open interval (0, 1): with one more, the largest would round to 1.
-inline double uniform(uint64_t word) {
+PYFIRSTORDER_INLINE double uniform(uint64_t word) {
   return (double(word >> 12) + 0.5) * 0x1p-52;
 }
 
 // +1 or -1 by the lowest bit, which uniform does not use.
-inline double random_sign(uint64_t word) {
+PYFIRSTORDER_INLINE double random_sign(uint64_t word) {
   return 1.0 - 2.0 * double(word & 1);
 }
 

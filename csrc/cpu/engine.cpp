@@ -1,6 +1,8 @@
 // The engine of one instruction set: compiled once per level, with PYFIRSTORDER_TARGET as its namespace.
 #include "engine.hpp"
 
+#include "simd.hpp"
+// after the words that they are written in
 #include "attack.hpp"
 #include "hidden_space.hpp"
 #include "peak.hpp"

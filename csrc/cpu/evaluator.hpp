@@ -2,7 +2,7 @@
 #pragma once
 
 #include "jacobian.hpp"
-#include "plan.hpp"
+#include "schedule.hpp"
 #include "sparse_forward.hpp"
 
 namespace pyfirstorder::PYFIRSTORDER_TARGET {

@@ -12,8 +12,8 @@
 // dense loop; that is decided per row.
 #pragma once
 
-#include "outcome.hpp"
-#include "slot.hpp"
+#include "schedule.hpp"
+#include "tile.hpp"
 
 namespace pyfirstorder::PYFIRSTORDER_TARGET {
 

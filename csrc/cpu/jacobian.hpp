@@ -9,7 +9,10 @@
 // moved in it.
 #pragma once
 
-#include "slot.hpp"
+#include "plan.hpp"
+#include "tile.hpp"
+// after the words that it is written in
+#include "../rows/slot.hpp"
 
 namespace pyfirstorder::PYFIRSTORDER_TARGET {
 

@@ -8,20 +8,15 @@
 #include "crew.hpp"
 #include "panels.hpp"
 #include "simd.hpp"
+// after the words that it is written in
+#include "../rows/arena.hpp"
 
 namespace pyfirstorder::PYFIRSTORDER_TARGET {
-
-template <class T>
-struct Rows {
-  T* data;
-  int64_t stride;
-};
 
 // The rows of a tile are read once for every panel, so the part of them that one pass over the panels needs stays in
 // the second cache; panels are read once and come from further away, so each is fetched while the one before is in use.
 constexpr int64_t kRowsInCache = 256 << 10;  // bytes
-constexpr int64_t kCacheLine = 64;
-constexpr int kSecondCache = 2;  // locality of a prefetch
+constexpr int kSecondCache = 2;              // locality of a prefetch
 
 struct Prefetch {
   const char* from;

@@ -196,6 +196,49 @@ inline bool any(M mask) {
   return result != 0;
 }
 
+// The bits of one number.
+inline int32_t word_of(float value) {
+  int32_t word;
+  memcpy(&word, &value, sizeof word);
+  return word;
+}
+inline int64_t word_of(double value) {
+  int64_t word;
+  memcpy(&word, &value, sizeof word);
+  return word;
+}
+
+// How many lanes of a mask are set, and how many before each.
+template <class M>
+inline int64_t lanes_in(M mask) {
+  int64_t count = 0;
+  for (size_t i = 0; i < sizeof(M) / sizeof(mask[0]); ++i) count -= mask[i];
+  return count;
+}
+template <class M>
+inline M places_before(M mask) {
+  M places{};
+  for (size_t i = 1; i < sizeof(M) / sizeof(mask[0]); ++i) places[i] = places[i - 1] - mask[i - 1];
+  return places;
+}
+
+// Sum of the lanes of integers.
+template <class B>
+inline int64_t total_of(B counts) {
+  int64_t total = 0;
+  for (size_t i = 0; i < sizeof(B) / sizeof(counts[0]); ++i) total += counts[i];
+  return total;
+}
+
+template <class T>
+inline void copy(T* to, const T* from, int64_t n) {
+  memcpy(to, from, sizeof(T) * size_t(n));
+}
+template <class T>
+inline void clear(T* to, int64_t n) {
+  memset(to, 0, sizeof(T) * size_t(n));
+}
+
 // Doubles out of an array of either type, lanes<double>() at a time: sums of float are taken in double.
 inline Vec<double> load_wide(const double* p) {
   return load(p);
@@ -212,6 +255,21 @@ inline void store_narrow(double* p, Vec<double> v) {
 inline void store_narrow(float* p, Vec<double> v) {
   const VectorOf<float>::half narrow = __builtin_convertvector(v, VectorOf<float>::half);
   memcpy(p, &narrow, sizeof narrow);
+}
+
+// Doubles rounded towards zero to the type of the array.
+inline void store_towards_zero(double* p, Vec<double> value) {
+  store(p, value);
+}
+inline void store_towards_zero(float* p, Vec<double> value) {
+  using Half = VectorOf<float>::half;
+  using HalfBits = VectorOf<float>::half_bits;
+  const Half rounded = __builtin_convertvector(value, Half);
+  const Vec<double> back = __builtin_convertvector(rounded, Vec<double>);
+  // -1 where the magnitude was rounded up: added to the bits, it takes the neighbour towards zero
+  const HalfBits correction = __builtin_convertvector(abs(back) > abs(value), HalfBits);
+  const HalfBits result = (HalfBits)rounded + correction;
+  memcpy(p, &result, sizeof result);
 }
 
 }  // namespace pyfirstorder::PYFIRSTORDER_TARGET

@@ -11,9 +11,10 @@
 // but the rounding of the single products.  All of it is decided per row.
 #pragma once
 
-#include "row_sums.hpp"
-#include "slot.hpp"
 #include "sparse_product.hpp"
+#include "tile.hpp"
+// after the words that it is written in
+#include "../rows/slot.hpp"
 
 namespace pyfirstorder::PYFIRSTORDER_TARGET {
 

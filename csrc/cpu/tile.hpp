@@ -6,49 +6,31 @@
 // What is chosen by name (activation, loss) is called through a pointer once per row.
 #pragma once
 
-#include "arena.hpp"
 #include "product.hpp"
 // after the words that they are written in
-#include "../core/activations.hpp"
-#include "../core/losses.hpp"
+#include "../rows/arena.hpp"
+#include "../rows/names.hpp"
 
 namespace pyfirstorder::PYFIRSTORDER_TARGET {
 
-// Replaces pre-activations by σ(h) and writes σ'(h); n is padded.
 template <class T>
 using ActivationPass = void (*)(T* hidden, T* slope, int64_t n, T parameter);
 
-template <class T, class A>
-void activation_pass(T* hidden, T* slope, int64_t n, T parameter) {
-  for (int64_t j = 0; j < n; j += lanes<T>()) {
-    const auto result = A::apply(load(hidden + j), broadcast<Vec<T>>(parameter));
-    store(hidden + j, result.value);
-    store(slope + j, result.slope);
-  }
-}
-
-// In the order of `enum class Activation`.
 template <class T>
 inline ActivationPass<T> activation_of(Activation name) {
-  static constexpr ActivationPass<T> activation_table[] = {
-      activation_pass<T, Relu>,     activation_pass<T, LeakyRelu>, activation_pass<T, Elu>,
-      activation_pass<T, Softplus>, activation_pass<T, Sigmoid>,   activation_pass<T, Tanh>,
-      activation_pass<T, Erf>,      activation_pass<T, Gelu>,      activation_pass<T, GeluTanh>,
-      activation_pass<T, Silu>,     activation_pass<T, Quadratic>, activation_pass<T, Identity>,
-  };
-  return activation_table[int(name)];
+  return with_activation(name, [](auto activation) -> ActivationPass<T> {
+    return [](T* hidden, T* slope, int64_t n, T parameter) {
+      activate_row(decltype(activation){}, hidden, slope, n, parameter);
+    };
+  });
 }
 
 template <class T>
 using LossPass = LossValue<T> (*)(T* z, T* residual, const Target<T>& target, int64_t outputs);
 
-// In the order of `enum class Loss`.
 template <class T>
 inline LossPass<T> loss_of(Loss name) {
-  static constexpr LossPass<T> loss_table[] = {
-      Squared::apply<T>, Logistic::apply<T>, CrossEntropy::apply<T>, Margin::apply<T>, Dlr::apply<T>, Linear::apply<T>,
-  };
-  return loss_table[int(name)];
+  return with_loss(name, [](auto loss) -> LossPass<T> { return decltype(loss)::template apply<T>; });
 }
 
 template <class T>
@@ -130,20 +112,6 @@ template <class T>
 inline void backward_tile(const Network<T>& network, const Tile<T>& tile, int64_t rows, Shared& shared) {
   residual_to_hidden(network, tile, rows, shared);
   product<T>(read_only(tile.hidden), rows, network.hidden_backward, nullptr, tile.gradient, shared);
-}
-
-template <class T>
-inline Target<T> target_of(const Objective<T>& objective, int64_t sample, int64_t outputs) {
-  return {objective.labels ? objective.labels[sample] : 0, objective.sources ? objective.sources[sample] : 0,
-          objective.values ? objective.values + sample * outputs : nullptr, T(objective.targeted ? -1 : 1),
-          objective.targeted};
-}
-
-// Copies a row of user memory into padded work space.
-template <class T>
-inline void copy_row(const T* from, int64_t n, T* to) {
-  memcpy(to, from, sizeof(T) * n);
-  for (int64_t j = n; j < padded<T>(n); ++j) to[j] = T(0);
 }
 
 }  // namespace pyfirstorder::PYFIRSTORDER_TARGET

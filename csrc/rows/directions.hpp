@@ -4,7 +4,6 @@
 #include <math.h>
 
 #include "row_sums.hpp"
-#include "simd.hpp"
 
 namespace pyfirstorder::PYFIRSTORDER_TARGET {
 
@@ -22,7 +21,7 @@ struct StepRule {
 
 struct GradientStep {
   template <class T>
-  static void apply(const T* g, const StepRule<T>& rule, T* step) {
+  static PYFIRSTORDER_INLINE void apply(const T* g, const StepRule<T>& rule, T* step) {
     using V = Vec<T>;
     const V scale = broadcast<V>(rule.scale), step_size = broadcast<V>(rule.step_size);
     for (int64_t j = 0; j < rule.features; j += lanes<T>()) store(step + j, step_size * (scale * load(g + j)));
@@ -31,7 +30,7 @@ struct GradientStep {
 
 struct SignStep {
   template <class T>
-  static void apply(const T* g, const StepRule<T>& rule, T* step) {
+  static PYFIRSTORDER_INLINE void apply(const T* g, const StepRule<T>& rule, T* step) {
     using V = Vec<T>;
     const V up = broadcast<V>(rule.step_size);
     for (int64_t j = 0; j < rule.features; j += lanes<T>()) {
@@ -43,7 +42,7 @@ struct SignStep {
 
 // v ← v / norm, through a power of two so that the reciprocal of a tiny norm does not overflow.
 template <class T>
-inline void divide_row(const T* v, int64_t n, double norm, T factor, T* out) {
+PYFIRSTORDER_INLINE void divide_row(const T* v, int64_t n, double norm, T factor, T* out) {
   using V = Vec<T>;
   const double power = norm > 0 ? power_of_two_scale(norm) : 0;
   const double bounded = sizeof(T) == 4 ? ::fmin(power, 0x1p120) : power;
@@ -53,7 +52,7 @@ inline void divide_row(const T* v, int64_t n, double norm, T factor, T* out) {
 
 struct NormalizedStep {
   template <class T>
-  static void apply(const T* g, const StepRule<T>& rule, T* step) {
+  static PYFIRSTORDER_INLINE void apply(const T* g, const StepRule<T>& rule, T* step) {
     divide_row(g, rule.features, l2_norm(g, rule.features), rule.step_size, step);
   }
 };
@@ -62,9 +61,9 @@ struct NormalizedStep {
 // The q-th largest magnitude is found by bisection over the bits of floating-point numbers, which sort like integers.
 struct SparseStep {
   template <class T>
-  static void apply(const T* g, const StepRule<T>& rule, T* step) {
+  static PYFIRSTORDER_INLINE void apply(const T* g, const StepRule<T>& rule, T* step) {
     using V = Vec<T>;
-    using Integer = decltype(Bits<T>{}[0] + 0);
+    using Integer = typename VectorOf<T>::word;
     for (int64_t j = 0; j < rule.features; j += lanes<T>()) {  // step holds the magnitudes first
       const V value = load(g + j);
       V magnitude = abs(value);
@@ -75,7 +74,7 @@ struct SparseStep {
       }
       store(step + j, magnitude);
     }
-    Integer least = 1, beyond = Integer(bits_of(broadcast<V>(infinity<T>()))[0]);
+    Integer least = 1, beyond = word_of(infinity<T>());
     while (beyond - least > 1) {  // count(least) >= q unless fewer are not zero
       const Integer middle = least + (beyond - least) / 2;
       if (count_from(step, rule.features, middle) >= rule.count) least = middle;
@@ -86,22 +85,23 @@ struct SparseStep {
     const int64_t moving = chosen < rule.count ? chosen : rule.count;
     int64_t ties = moving - above;
     const T length = moving > 0 ? rule.step_size * (T(1) / T(moving)) : T(0);
-    for (int64_t j = 0; j < rule.features; ++j) {
-      Integer bits;
-      memcpy(&bits, step + j, sizeof bits);
-      const bool taken = bits > least || (bits == least && ties-- > 0);
-      step[j] = taken ? (g[j] > 0 ? length : -length) : T(0);
+    for (int64_t j = 0; j < rule.features; j += lanes<T>()) {
+      const Bits<T> bits = bits_of(load(step + j));
+      const auto tie = bits == least;
+      const auto taken = (bits > least) | (tie & (places_before(tie) < broadcast_place<T>(ties)));
+      if (ties > 0) ties -= lanes_in(tie);
+      const V length_here = select(load(g + j) > V{}, broadcast<V>(length), broadcast<V>(-length));
+      store(step + j, select(taken, length_here, V{}));
     }
   }
 
   // How many magnitudes have at least these bits.
   template <class T, class Integer>
-  static int64_t count_from(const T* magnitudes, int64_t n, Integer bits) {
+  static PYFIRSTORDER_INLINE int64_t count_from(const T* magnitudes, int64_t n, Integer bits) {
     Bits<T> total{};
-    for (int64_t j = 0; j < n; j += lanes<T>()) total -= (bits_of(load(magnitudes + j)) >= bits);
-    int64_t count = 0;
-    for (int i = 0; i < lanes<T>(); ++i) count += total[i];
-    return count;
+    for (int64_t j = 0; j < n; j += lanes<T>())
+      total = total + select(bits_of(load(magnitudes + j)) >= bits, broadcast_place<T>(1), Bits<T>{});
+    return total_of(total);
   }
 };
 

@@ -4,20 +4,20 @@
 
 #include <stdint.h>
 
+#include "../core/target.hpp"
 #include "../core/types.hpp"
-#include "simd.hpp"
 
 namespace pyfirstorder::PYFIRSTORDER_TARGET {
 
 // Coordinates moved by the sparse direction for a share of them, as in the authors' code.
-inline int64_t sparse_count(double share, int64_t features) {
+PYFIRSTORDER_INLINE int64_t sparse_count(double share, int64_t features) {
   double kept = (1.0 - share) * double(features);
   if (kept > double(features) - 1) kept = double(features) - 1;
   if (kept < 0) kept = 0;
   return features - int64_t(kept);
 }
 
-inline int64_t share_of_steps(double share, int64_t steps) {
+PYFIRSTORDER_INLINE int64_t share_of_steps(double share, int64_t steps) {
   const int64_t count = int64_t(share * double(steps));
   return count > 1 ? count : 1;
 }
@@ -36,7 +36,7 @@ struct ApgdState {
   int64_t rises, since_check, window, count;
   bool halved;  // whether the last checkpoint changed the step size
 
-  void begin(double eps, bool l1, int64_t steps, int64_t features) {
+  PYFIRSTORDER_INLINE void begin(double eps, bool l1, int64_t steps, int64_t features) {
     first_step_size = step_size = eps * (l1 ? 1.0 : 2.0);
     support = double(features);
     rises = since_check = 0;
@@ -46,7 +46,7 @@ struct ApgdState {
   }
 
   // Takes the loss of iterate t; whether it is the best so far.
-  bool observe(T loss, int64_t t) {
+  PYFIRSTORDER_INLINE bool observe(T loss, int64_t t) {
     const bool best = t == 0 || loss > best_loss;
     if (best) best_loss = loss;
     if (t == 0) {
@@ -59,10 +59,10 @@ struct ApgdState {
     return best;
   }
 
-  bool is_due() const { return since_check == window; }
+  PYFIRSTORDER_INLINE bool is_due() const { return since_check == window; }
 
   // ℓ∞ and ℓ2: whether the row restarts from its best point, with half the step size.
-  bool adapt(double rho, int64_t steps) {
+  PYFIRSTORDER_INLINE bool adapt(double rho, int64_t steps) {
     const bool stalled = !halved && checked_loss >= best_loss;
     halved = stalled || double(rises) <= double(window) * rho;
     checked_loss = best_loss;
@@ -75,7 +75,7 @@ struct ApgdState {
   }
 
   // ℓ1: the same, from the count of coordinates in which the best point differs from x0.
-  bool adapt_l1(int64_t differing, int64_t features) {
+  PYFIRSTORDER_INLINE bool adapt_l1(int64_t differing, int64_t features) {
     const bool shrinking = double(differing) / support < kL1StillShrinking;
     count = sparse_count(double(differing) / double(features) / kL1SparsityDivisor, features);
     const double least = first_step_size / kL1LargestDivisor, smaller = step_size / kL1StepDivisor;

@@ -18,7 +18,7 @@ struct Outcome {
   const T *x, *output, *x_best, *x_best_output;
   const double* trace;
 
-  void at_slot(const Slot<T>& slot) {
+  PYFIRSTORDER_INLINE void at_slot(const Slot<T>& slot) {
     job = slot.job;
     restart = slot.restart;
     last = slot.now;
@@ -32,72 +32,52 @@ struct Outcome {
 
 // Whether this restart is kept instead of the one that the result holds (-1: none yet).
 template <class T>
-inline bool takes_over(int32_t held, int32_t restart, const LossValue<T>& value, bool success, T loss) {
+PYFIRSTORDER_INLINE bool takes_over(int32_t held, int32_t restart, const LossValue<T>& value, bool success, T loss) {
   if (held < 0 || is_better(value.success, value.value, success, loss)) return true;
   return !is_better(success, loss, value.success, value.value) && restart < held;
 }
 
 template <class T>
-inline void write_last(const Task<T>& task, const Outcome<T>& outcome) {
+PYFIRSTORDER_INLINE void write_last(const Task<T>& task, const Outcome<T>& outcome) {
   const AttackResult<T>& result = task.result;
   const int64_t d = task.network->in_features, k = task.network->out_features, job = outcome.job;
-  memcpy(result.x_adv + job * d, outcome.x, sizeof(T) * d);
-  memcpy(result.output + job * k, outcome.output, sizeof(T) * k);
+  copy(result.x_adv + job * d, outcome.x, d);
+  copy(result.output + job * k, outcome.output, k);
   result.loss[job] = outcome.last.value;
   result.success[job] = outcome.last.success;
   result.first_success[job] = outcome.first_success;
   result.status[job] = int8_t(outcome.status);
   const int64_t trace_size = kTraceQuantities * (task.options.steps + 1);
-  if (result.trace) memcpy(result.trace + job * trace_size, outcome.trace, sizeof(double) * trace_size);
+  if (result.trace) copy(result.trace + job * trace_size, outcome.trace, trace_size);
   if (result.kept_restart) result.kept_restart[job] = outcome.restart;
 }
 
 template <class T>
-inline void write_best(const Task<T>& task, const Outcome<T>& outcome) {
+PYFIRSTORDER_INLINE void write_best(const Task<T>& task, const Outcome<T>& outcome) {
   const AttackResult<T>& result = task.result;
   const int64_t d = task.network->in_features, k = task.network->out_features, job = outcome.job;
-  memcpy(result.x_best + job * d, outcome.x_best, sizeof(T) * d);
-  memcpy(result.x_best_output + job * k, outcome.x_best_output, sizeof(T) * k);
+  copy(result.x_best + job * d, outcome.x_best, d);
+  copy(result.x_best_output + job * k, outcome.x_best_output, k);
   result.x_best_loss[job] = outcome.best.value;
   result.x_best_success[job] = outcome.best.success;
   if (result.best_restart) result.best_restart[job] = outcome.restart;
 }
 
-// Restarts of a job may end on several workers at once: the job is locked while its result changes.
-class JobLock {
- public:
-  explicit JobLock(int* lock) : lock_(lock) {
-    while (lock_ && __atomic_exchange_n(lock_, 1, __ATOMIC_ACQUIRE)) {
-    }
-  }
-  ~JobLock() {
-    if (lock_) __atomic_store_n(lock_, 0, __ATOMIC_RELEASE);
-  }
-
- private:
-  int* lock_;
-};
-
 template <class T>
-inline void record_outcome(const Task<T>& task, Shared& shared, const Outcome<T>& outcome) {
+PYFIRSTORDER_INLINE void merge_outcome(const Task<T>& task, const Outcome<T>& outcome) {
   const AttackResult<T>& result = task.result;
   const int64_t job = outcome.job;
-  {
-    const JobLock lock(task.options.restarts > 1 ? &shared.locks[job % kLocks] : nullptr);
-    const bool first = result.steps[job] < 0;
-    const int32_t kept = first || !result.kept_restart ? -1 : result.kept_restart[job];
-    if (takes_over(kept, outcome.restart, outcome.last, result.success[job], result.loss[job]))
-      write_last(task, outcome);
-    if (result.x_best) {
-      const int32_t best = first || !result.best_restart ? -1 : result.best_restart[job];
-      if (takes_over(best, outcome.restart, outcome.best, result.x_best_success[job], result.x_best_loss[job]))
-        write_best(task, outcome);
-    }
-    const T largest = result.best_loss[job];
-    if (first || largest != largest || outcome.best_loss > largest) result.best_loss[job] = outcome.best_loss;
-    result.steps[job] = (first ? 0 : result.steps[job]) + outcome.steps;
+  const bool first = result.steps[job] < 0;
+  const int32_t kept = first || !result.kept_restart ? -1 : result.kept_restart[job];
+  if (takes_over(kept, outcome.restart, outcome.last, result.success[job], result.loss[job])) write_last(task, outcome);
+  if (result.x_best) {
+    const int32_t best = first || !result.best_restart ? -1 : result.best_restart[job];
+    if (takes_over(best, outcome.restart, outcome.best, result.x_best_success[job], result.x_best_loss[job]))
+      write_best(task, outcome);
   }
-  __atomic_fetch_add(&shared.finished, 1, __ATOMIC_RELAXED);
+  const T largest = result.best_loss[job];
+  if (first || largest != largest || outcome.best_loss > largest) result.best_loss[job] = outcome.best_loss;
+  result.steps[job] = (first ? 0 : result.steps[job]) + outcome.steps;
 }
 
 }  // namespace pyfirstorder::PYFIRSTORDER_TARGET

@@ -8,29 +8,33 @@ namespace pyfirstorder::PYFIRSTORDER_TARGET {
 template <class T>
 class Trace {
  public:
-  Trace(const Task<T>& task, Arena& arena, int64_t capacity) : columns_(task.options.steps + 1) {
+  PYFIRSTORDER_INLINE Trace(const Task<T>& task, Arena& arena, int64_t capacity, Worker worker)
+      : columns_(task.options.steps + 1) {
     if (!task.result.trace) return;
     values_ = arena.take<double>(capacity * kTraceQuantities * columns_);
-    step_ = arena.take<T>(padded<T>(task.network->in_features));
-    moved_ = arena.take<T>(padded<T>(task.network->in_features));
-    scratch_ = arena.take<T>(3 * padded<T>(task.network->in_features));
+    const int64_t n = padded<T>(task.network->in_features);
+    step_ = worker.own(arena.take<T>(n * worker.count), n);
+    moved_ = worker.own(arena.take<T>(n * worker.count), n);
+    scratch_ = worker.own(arena.take<T>(3 * n * worker.count), 3 * n);
     wanted_ = true;
   }
 
-  bool wanted() const { return wanted_; }
+  PYFIRSTORDER_INLINE bool wanted() const { return wanted_; }
 
   // The record of slot i, null if none is wanted.
-  double* of(int64_t i) const { return wanted_ ? values_ + i * kTraceQuantities * columns_ : nullptr; }
+  PYFIRSTORDER_INLINE double* of(int64_t i) const {
+    return wanted_ ? values_ + i * kTraceQuantities * columns_ : nullptr;
+  }
 
-  void begin(int64_t i) {
+  PYFIRSTORDER_INLINE void begin(int64_t i) {
     for (int64_t j = 0; wanted_ && j < kTraceQuantities * columns_; ++j) of(i)[j] = __builtin_nan("");
   }
 
-  void move(int64_t from, int64_t to) {
-    if (wanted_) memcpy(of(to), of(from), sizeof(double) * kTraceQuantities * columns_);
+  PYFIRSTORDER_INLINE void move(int64_t from, int64_t to) {
+    if (wanted_) copy(of(to), of(from), kTraceQuantities * columns_);
   }
 
-  void observe(int64_t i, const Slot<T>& slot, const T* x, const T* g) {
+  PYFIRSTORDER_INLINE void observe(int64_t i, const Slot<T>& slot, const T* x, const T* g) {
     using V = Vec<T>;
     if (!wanted_) return;
     const int64_t n = slot.ball.features;
@@ -53,7 +57,7 @@ class Trace {
   }
 
   // Fills the columns after iterate t from the `period` columns that end with it.
-  void repeat(int64_t i, int64_t t, int64_t period) {
+  PYFIRSTORDER_INLINE void repeat(int64_t i, int64_t t, int64_t period) {
     for (int64_t q = 0; wanted_ && q < kTraceQuantities; ++q) {
       double* const row = of(i) + q * columns_;
       for (int64_t s = t + 1; s < columns_; ++s) row[s] = row[t - (s - t) % period];

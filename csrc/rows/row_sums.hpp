@@ -6,8 +6,6 @@
 
 #include <math.h>
 
-#include "simd.hpp"
-// after the words that it is written in
 #include "../core/balls.hpp"
 
 namespace pyfirstorder::PYFIRSTORDER_TARGET {
@@ -16,7 +14,7 @@ using Wide = Vec<double>;
 constexpr int kWideLanes = kVectorBytes / 8;
 
 template <class T>
-inline T largest_magnitude(const T* v, int64_t n) {
+PYFIRSTORDER_INLINE T largest_magnitude(const T* v, int64_t n) {
   Vec<T> most{};
   for (int64_t j = 0; j < n; j += lanes<T>()) most = max(abs(load(v + j)), most);
   return largest(most);
@@ -24,7 +22,7 @@ inline T largest_magnitude(const T* v, int64_t n) {
 
 // Finite, every one of them.
 template <class T>
-inline bool all_finite(const T* v, int64_t n) {
+PYFIRSTORDER_INLINE bool all_finite(const T* v, int64_t n) {
   Vec<T> zeros{};
   for (int64_t j = 0; j < n; j += lanes<T>()) {
     const Vec<T> value = load(v + j);
@@ -34,14 +32,14 @@ inline bool all_finite(const T* v, int64_t n) {
 }
 
 template <class T>
-inline double inner_product(const T* a, const T* b, int64_t n) {
+PYFIRSTORDER_INLINE double inner_product(const T* a, const T* b, int64_t n) {
   Wide total{};
   for (int64_t j = 0; j < n; j += kWideLanes) total = fma(load_wide(a + j), load_wide(b + j), total);
   return sum(total);
 }
 
 template <class T>
-inline double sum_magnitudes(const T* v, int64_t n) {
+PYFIRSTORDER_INLINE double sum_magnitudes(const T* v, int64_t n) {
   Wide total{};
   for (int64_t j = 0; j < n; j += kWideLanes) total = total + abs(load_wide(v + j));
   return sum(total);
@@ -49,7 +47,7 @@ inline double sum_magnitudes(const T* v, int64_t n) {
 
 // ‖scale · v‖₂
 template <class T>
-inline double scaled_l2_norm(const T* v, int64_t n, double scale) {
+PYFIRSTORDER_INLINE double scaled_l2_norm(const T* v, int64_t n, double scale) {
   Wide total{};
   for (int64_t j = 0; j < n; j += kWideLanes) {
     const Wide value = broadcast<Wide>(scale) * load_wide(v + j);
@@ -60,7 +58,7 @@ inline double scaled_l2_norm(const T* v, int64_t n, double scale) {
 
 // ‖v‖₁, scaled where doubles would overflow.
 template <class T>
-inline double l1_norm(const T* v, int64_t n) {
+PYFIRSTORDER_INLINE double l1_norm(const T* v, int64_t n) {
   const double most = sizeof(T) == 8 ? double(largest_magnitude(v, n)) : 0;
   if (most < 1e290) return sum_magnitudes(v, n);
   Wide total{};
@@ -69,14 +67,14 @@ inline double l1_norm(const T* v, int64_t n) {
 }
 
 // The power of two that brings a magnitude to [1, 2), within the range of exponents.
-inline double power_of_two_scale(double magnitude) {
+PYFIRSTORDER_INLINE double power_of_two_scale(double magnitude) {
   int exponent = 0;
   ::frexp(magnitude, &exponent);
   return ::ldexp(1.0, exponent < -1000 ? 1000 : 1 - exponent);
 }
 
 template <class T>
-inline double l2_norm(const T* v, int64_t n) {
+PYFIRSTORDER_INLINE double l2_norm(const T* v, int64_t n) {
   if constexpr (sizeof(T) == 4) return scaled_l2_norm(v, n, 1.0);
   const double most = double(largest_magnitude(v, n));
   if (most == 0 || (most > 1e-140 && most < 1e140)) return scaled_l2_norm(v, n, 1.0);

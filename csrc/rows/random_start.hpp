@@ -18,7 +18,7 @@ struct RandomKey {
 };
 
 // Writes the unnormalised coordinates of a block of two, and returns its contribution to the norm.
-inline double draw_block(Norm norm, const RandomKey& key, int64_t block, double (&pair)[2], int count) {
+PYFIRSTORDER_INLINE double draw_block(Norm norm, const RandomKey& key, int64_t block, double (&pair)[2], int count) {
   const Words words = philox(key.seed, key.restart, key.sample, uint32_t(block));
   if (norm == Norm::l2) {
     const double length = ::sqrt(-2.0 * ::log(uniform(words.first)));
@@ -43,15 +43,15 @@ inline double draw_block(Norm norm, const RandomKey& key, int64_t block, double 
 
 // value / scale rounded towards zero; the scale is a power of two.
 template <class T>
-inline T scaled_towards_zero(double value, double scale) {
+PYFIRSTORDER_INLINE T scaled_towards_zero(double value, double scale) {
   const T rounded = T(value / scale);
   return ::fabs(double(rounded) * scale) > ::fabs(value) ? one_towards_zero(rounded) : rounded;
 }
 
 // x becomes the start.  scratch holds a row.  Two passes over the same counter-based numbers: one for the norm.
 template <class T>
-inline void random_start_row(const RowBall<T>& ball, int64_t features, bool on_sphere, const RandomKey& key, T* scratch,
-                             T* x) {
+PYFIRSTORDER_INLINE void random_start_row(const RowBall<T>& ball, int64_t features, bool on_sphere,
+                                          const RandomKey& key, T* scratch, T* x) {
   const uint64_t whole = philox(key.seed, key.restart, key.sample, kSampleBlock).first;
   // products of a denormal radius have few bits: they are taken at a larger scale
   const double scale = has_denormal_radius(ball) ? kDenormalScale : 1.0;

@@ -9,76 +9,75 @@ namespace pyfirstorder::PYFIRSTORDER_TARGET {
 template <class T>
 class Stepper {
  public:
-  Stepper(const Task<T>& task, Arena& arena, int64_t capacity)
-      : options_(task.options),
-        features_(task.network->in_features),
-        is_apgd_(options_.algorithm == Algorithm::apgd),
-        direction_(direction_of(options_.direction)) {
-    const auto rows = [&](bool wanted) { return wanted ? arena.take_rows<T>(capacity, features_) : Rows<T>{}; };
-    velocity_ = rows(options_.momentum != 0);
-    base_ = rows(is_apgd_);
-    top_ = rows(is_apgd_);
-    top_gradient_ = rows(is_apgd_);
-    scratch_ = arena.take<T>(3 * padded<T>(features_));
-    step_ = arena.take<T>(padded<T>(features_));
-    moved_ = arena.take<T>(padded<T>(features_));
+  PYFIRSTORDER_INLINE Stepper(const Task<T>& task, Arena& arena, int64_t capacity, Worker worker)
+      : options_(task.options), features_(task.network->in_features), is_apgd_(options_.algorithm == Algorithm::apgd) {
+    if (options_.momentum != 0) velocity_ = arena.take_rows<T>(capacity, features_);
+    if (is_apgd_) base_ = arena.take_rows<T>(capacity, features_);
+    if (is_apgd_) top_ = arena.take_rows<T>(capacity, features_);
+    if (is_apgd_) top_gradient_ = arena.take_rows<T>(capacity, features_);
+    const int64_t n = padded<T>(features_);
+    scratch_ = worker.own(arena.take<T>(3 * n * worker.count), 3 * n);
+    step_ = worker.own(arena.take<T>(n * worker.count), n);
+    moved_ = worker.own(arena.take<T>(n * worker.count), n);
   }
 
-  void begin(int64_t i, Slot<T>& slot) {
-    if (velocity_.data) memset(row_of(velocity_, i), 0, sizeof(T) * slot.ball.features);
+  PYFIRSTORDER_INLINE void begin(int64_t i, Slot<T>& slot) {
+    if (velocity_.data) clear(row_of(velocity_, i), slot.ball.features);
     if (is_apgd_) slot.apgd.begin(slot.ball.given_radius, slot.ball.norm == Norm::l1, options_.steps, features_);
   }
 
-  void move(int64_t from, int64_t to) {
-    const Rows<T> all[] = {velocity_, base_, top_, top_gradient_};
-    for (const Rows<T>& rows : all) copy_between_rows(rows, from, to);
+  PYFIRSTORDER_INLINE void move(int64_t from, int64_t to) {
+    copy_between_rows(velocity_, from, to);
+    copy_between_rows(base_, from, to);
+    copy_between_rows(top_, from, to);
+    copy_between_rows(top_gradient_, from, to);
   }
 
   // Whether a step depends on more than the iterate, so that a point may come again without repeating what follows.
-  bool has_memory() const { return is_apgd_ || velocity_.data; }
+  PYFIRSTORDER_INLINE bool has_memory() const { return is_apgd_ || velocity_.data; }
 
   // Whether a zero gradient may still be followed by a movement.
-  bool remembers(int64_t i, const Slot<T>& slot) const {
+  PYFIRSTORDER_INLINE bool remembers(int64_t i, const Slot<T>& slot) const {
     if (is_apgd_) return slot.t > 0;
     return velocity_.data && largest_magnitude(row_of(velocity_, i), slot.ball.features) > 0;
   }
 
   // Takes the step from x along the gradient g to moved(); false if that is not finite.
-  bool step(int64_t i, Slot<T>& slot, double step_size, T* x, const T* g) {
+  PYFIRSTORDER_INLINE bool step(int64_t i, Slot<T>& slot, double step_size, T* x, const T* g) {
     return is_apgd_ ? apgd_step(i, slot, x, g) : pgd_step(i, slot, step_size, x, g);
   }
 
-  const T* moved() const { return moved_; }
+  PYFIRSTORDER_INLINE const T* moved() const { return moved_; }
 
  private:
-  using DirectionStep = void (*)(const T*, const StepRule<T>&, T*);
-
-  static DirectionStep direction_of(Direction direction) {
-    // In the order of `enum class Direction`
-    static constexpr DirectionStep direction_table[] = {GradientStep::apply<T>, SignStep::apply<T>,
-                                                        NormalizedStep::apply<T>, SparseStep::apply<T>};
-    return direction_table[int(direction)];
+  PYFIRSTORDER_INLINE void take_direction(const T* g, const StepRule<T>& rule, T* step) const {
+    switch (options_.direction) {
+      case Direction::gradient: return GradientStep::apply(g, rule, step);
+      case Direction::sign: return SignStep::apply(g, rule, step);
+      case Direction::normalized: return NormalizedStep::apply(g, rule, step);
+      default: return SparseStep::apply(g, rule, step);
+    }
   }
 
-  static StepRule<T> rule(const Slot<T>& slot, const T* x, double step_size, int64_t count) {
+  static PYFIRSTORDER_INLINE StepRule<T> rule(const Slot<T>& slot, const T* x, double step_size, int64_t count) {
     const RowBall<T>& ball = slot.ball;
     return {T(step_size), slot.now.scale, count, x, ball.x0, ball.lower, ball.upper, ball.features};
   }
 
-  bool pgd_step(int64_t i, const Slot<T>& slot, double step_size, const T* x, const T* g) {
+  PYFIRSTORDER_INLINE bool pgd_step(int64_t i, const Slot<T>& slot, double step_size, const T* x, const T* g) {
     StepRule<T> along = rule(slot, x, step_size, options_.sparse_count);
     if (velocity_.data) {
       accumulate(i, slot, g);
       g = row_of(velocity_, i);
       along.scale = T(1);
     }
-    direction_(g, along, step_);
+    take_direction(g, along, step_);
     if (slot.ball.norm == Norm::linf && !all_finite(step_, slot.ball.features)) return false;  // others look themselves
     return advance_row(x, step_, slot.ball, scratch_, moved_);
   }
 
   // v ← μ v + g/‖g‖₁ (Dong et al. 2018), or μ v + g for the raw gradient.
-  void accumulate(int64_t i, const Slot<T>& slot, const T* g) {
+  PYFIRSTORDER_INLINE void accumulate(int64_t i, const Slot<T>& slot, const T* g) {
     using V = Vec<T>;
     const int64_t n = slot.ball.features;
     if (options_.direction == Direction::gradient) {
@@ -91,7 +90,7 @@ class Stepper {
     for (int64_t j = 0; j < n; j += lanes<T>()) store(velocity + j, keep * load(velocity + j) + load(step_ + j));
   }
 
-  bool apgd_step(int64_t i, Slot<T>& slot, T* x, const T* g) {
+  PYFIRSTORDER_INLINE bool apgd_step(int64_t i, Slot<T>& slot, T* x, const T* g) {
     constexpr double kMomentum = 0.25;  // 1 - a of the paper
     using V = Vec<T>;
     const RowBall<T>& ball = slot.ball;
@@ -99,18 +98,18 @@ class Stepper {
     const bool l1 = ball.norm == Norm::l1;
     T* const base = row_of(base_, i);
     if (slot.apgd.observe(slot.now.value, slot.t)) {
-      memcpy(row_of(top_, i), x, sizeof(T) * n);
-      memcpy(row_of(top_gradient_, i), g, sizeof(T) * n);
+      copy(row_of(top_, i), x, n);
+      copy(row_of(top_gradient_, i), g, n);
     }
     if (slot.apgd.is_due()) {
       const bool restart = l1 ? slot.apgd.adapt_l1(differing(row_of(top_, i), ball.x0), features_)
                               : slot.apgd.adapt(options_.rho, options_.steps);
       if (restart) {
-        memcpy(x, row_of(top_, i), sizeof(T) * n);
+        copy(x, row_of(top_, i), n);
         g = row_of(top_gradient_, i);
       }
     }
-    direction_(g, rule(slot, x, slot.apgd.step_size, slot.apgd.count), step_);
+    take_direction(g, rule(slot, x, slot.apgd.step_size, slot.apgd.count), step_);
     if (!advance_row(x, step_, ball, scratch_, moved_)) return false;
     if (slot.t > 0 && !l1) {
       const V keep = broadcast<V>(T(kMomentum)), go = broadcast<V>(T(1 - kMomentum));
@@ -120,11 +119,11 @@ class Stepper {
       }
       if (!advance_row(x, step_, ball, scratch_, moved_)) return false;
     }
-    memcpy(base, x, sizeof(T) * n);
+    copy(base, x, n);
     return true;
   }
 
-  int64_t differing(const T* a, const T* b) const {
+  PYFIRSTORDER_INLINE int64_t differing(const T* a, const T* b) const {
     int64_t count = 0;
     for (int64_t j = 0; j < features_; ++j) count += a[j] != b[j];
     return count;
@@ -133,7 +132,6 @@ class Stepper {
   const AttackOptions& options_;
   const int64_t features_;
   const bool is_apgd_;
-  const DirectionStep direction_;
   Rows<T> velocity_{};
   Rows<T> base_{}, top_{}, top_gradient_{};  // apgd: where the last step began, and its best point
   T *scratch_ = nullptr, *step_ = nullptr, *moved_ = nullptr;

@@ -8,7 +8,6 @@
 #pragma once
 
 #include "row_sums.hpp"
-#include "simd.hpp"
 
 namespace pyfirstorder::PYFIRSTORDER_TARGET {
 
@@ -32,7 +31,8 @@ struct RowBall {
 };
 
 template <class T>
-inline RowBall<T> row_ball(const Ball<T>& ball, double eps, const T* lower, const T* upper, int64_t features) {
+PYFIRSTORDER_INLINE RowBall<T> row_ball(const Ball<T>& ball, double eps, const T* lower, const T* upper,
+                                        int64_t features) {
   RowBall<T> row{};
   row.norm = ball.norm;
   row.eps = below<T>(eps);
@@ -47,17 +47,17 @@ inline RowBall<T> row_ball(const Ball<T>& ball, double eps, const T* lower, cons
 
 // The box, stretched to hold x0: a bound that the type cannot hold exactly may lie an ulp inside x0.
 template <class V>
-inline V stretched_lower(V lower, V x0) {
+PYFIRSTORDER_INLINE V stretched_lower(V lower, V x0) {
   return min(lower, x0);
 }
 template <class V>
-inline V stretched_upper(V upper, V x0) {
+PYFIRSTORDER_INLINE V stretched_upper(V upper, V x0) {
   return max(upper, x0);
 }
 
 // Fills lowest and highest with the room of δ.
 template <class T>
-inline void find_room(const RowBall<T>& ball) {
+PYFIRSTORDER_INLINE void find_room(const RowBall<T>& ball) {
   using V = Vec<T>;
   for (int64_t j = 0; j < ball.features; j += lanes<T>()) {
     const V x0 = load(ball.x0 + j);
@@ -68,7 +68,7 @@ inline void find_room(const RowBall<T>& ball) {
 
 // Fills lowest and highest with the limits of x, for ℓ∞.
 template <class T>
-inline void find_limits(const RowBall<T>& ball) {
+PYFIRSTORDER_INLINE void find_limits(const RowBall<T>& ball) {
   using V = Vec<T>;
   const V eps = broadcast<V>(ball.eps < largest_finite<T>() ? ball.eps : largest_finite<T>());
   for (int64_t j = 0; j < ball.features; j += lanes<T>()) {
@@ -84,60 +84,45 @@ inline void find_limits(const RowBall<T>& ball) {
 }
 
 template <class T>
-inline double norm_of(const T* delta, const RowBall<T>& ball) {
+PYFIRSTORDER_INLINE double norm_of(const T* delta, const RowBall<T>& ball) {
   return ball.norm == Norm::l2 ? l2_norm(delta, ball.features) : sum_magnitudes(delta, ball.features);
 }
 
 template <class T>
-inline bool has_denormal_radius(const RowBall<T>& ball) {
+PYFIRSTORDER_INLINE bool has_denormal_radius(const RowBall<T>& ball) {
   return sizeof(T) == 8 && ball.given_radius < kDenormalRadius;
 }
 
 // The accepted and the target radius of the problem scaled by kDenormalScale.
 template <class T>
-inline Radii scaled_radii(const RowBall<T>& ball) {
+PYFIRSTORDER_INLINE Radii scaled_radii(const RowBall<T>& ball) {
   return radii<T>(ball.given_radius * kDenormalScale, ball.norm, ball.true_features);
 }
 
 // Whether the norm of δ, ℓ2 or ℓ1, is within the accepted radius.
 template <class T>
-inline bool is_inside(const T* delta, const RowBall<T>& ball) {
+PYFIRSTORDER_INLINE bool is_inside(const T* delta, const RowBall<T>& ball) {
   if (ball.norm == Norm::l2 && has_denormal_radius(ball))
     return scaled_l2_norm(delta, ball.features, kDenormalScale) <= scaled_radii(ball).accept;
   return norm_of(delta, ball) <= ball.radius.accept;
 }
 
-// Doubles rounded towards zero to the type of the row.
-inline void store_towards_zero(double* p, Wide value) {
-  store(p, value);
-}
-inline void store_towards_zero(float* p, Wide value) {
-  using Half = VectorOf<float>::half;
-  using HalfBits = VectorOf<float>::half_bits;
-  const Half rounded = __builtin_convertvector(value, Half);
-  const Wide back = __builtin_convertvector(rounded, Wide);
-  // -1 where the magnitude was rounded up: added to the bits, it takes the neighbour towards zero
-  const HalfBits correction = __builtin_convertvector(abs(back) > abs(value), HalfBits);
-  const HalfBits result = (HalfBits)rounded + correction;
-  memcpy(p, &result, sizeof result);
-}
-
 // δ = factor · δ rounded towards zero.
 template <class T>
-inline void scale_towards_zero(T* delta, int64_t n, double factor) {
+PYFIRSTORDER_INLINE void scale_towards_zero(T* delta, int64_t n, double factor) {
   for (int64_t j = 0; j < n; j += kWideLanes)
     store_towards_zero(delta + j, broadcast<Wide>(factor) * load_wide(delta + j));
 }
 
 // Room towards the box in the direction of v.
 template <class T>
-inline Wide room_of(const RowBall<T>& ball, int64_t j, Wide v) {
+PYFIRSTORDER_INLINE Wide room_of(const RowBall<T>& ball, int64_t j, Wide v) {
   return select(v < Wide{}, -load_wide(ball.lowest + j), load_wide(ball.highest + j));
 }
 
 // The s of ℓ2 with a box: root of ‖min(s |v|, a)‖ = radius.  Sums are in units of their largest terms: powers of two.
 template <class T>
-inline double l2_scale(const T* v, const RowBall<T>& ball, double radius) {
+PYFIRSTORDER_INLINE double l2_scale(const T* v, const RowBall<T>& ball, double radius) {
   constexpr int kMostIterations = 100;  // each crosses a breakpoint; guards against rounding alone
   const double per_radius = power_of_two_scale(radius);
   double s = radius / l2_norm(v, ball.features);
@@ -175,7 +160,8 @@ struct Threshold {
 
 // Newton from `remainder`, between the thresholds 0 and `top`, the largest |v|.
 template <class T>
-inline double l1_remainder(const T* v, const RowBall<T>& ball, double radius, double top, Threshold start) {
+PYFIRSTORDER_INLINE double l1_remainder(const T* v, const RowBall<T>& ball, double radius, double top,
+                                        Threshold start) {
   constexpr int kMostIterations = 4000;  // bisection over all exponents; Newton needs 3 to 10
   const Wide offset = broadcast<Wide>(start.offset);
   double low = -start.offset, high = top - start.offset, tau = start.remainder;
@@ -204,7 +190,7 @@ inline double l1_remainder(const T* v, const RowBall<T>& ball, double radius, do
 }
 
 template <class T>
-inline Threshold l1_threshold(const T* v, const RowBall<T>& ball, double radius) {
+PYFIRSTORDER_INLINE Threshold l1_threshold(const T* v, const RowBall<T>& ball, double radius) {
   constexpr int kMostOffsets = 4;
   const double top = double(largest_magnitude(v, ball.features));
   Threshold threshold{top, -top};
@@ -231,16 +217,17 @@ inline Threshold l1_threshold(const T* v, const RowBall<T>& ball, double radius)
 // Brings a row that is many orders larger than the radius nearer to it, so that their ratio is a normal number: the
 // nearest point of a ball depends only on where v points.
 template <class T>
-inline void bring_nearer(T* v, const RowBall<T>& ball) {
+PYFIRSTORDER_INLINE void bring_nearer(T* v, const RowBall<T>& ball) {
   constexpr double kLargestRatio = 0x1p900;
   const double most = double(largest_magnitude(v, ball.features));
   if (!(most / kLargestRatio > ball.radius.target)) return;
   const double down = power_of_two_scale(most), up = 0x1p60 / power_of_two_scale(ball.radius.target);
-  for (int64_t j = 0; j < ball.features; ++j) v[j] = T(double(v[j]) * down * up);
+  for (int64_t j = 0; j < ball.features; j += kWideLanes)
+    store_narrow(v + j, load_wide(v + j) * broadcast<Wide>(down) * broadcast<Wide>(up));
 }
 
 template <class T>
-inline void shrink_l2(T* v, const RowBall<T>& ball) {
+PYFIRSTORDER_INLINE void shrink_l2(T* v, const RowBall<T>& ball) {
   if constexpr (sizeof(T) == 8) bring_nearer(v, ball);
   if (!ball.lower) {
     scale_towards_zero(v, ball.features, ball.radius.target / l2_norm(v, ball.features));
@@ -254,7 +241,7 @@ inline void shrink_l2(T* v, const RowBall<T>& ball) {
 }
 
 template <class T>
-inline void shrink_l1(T* v, const RowBall<T>& ball) {
+PYFIRSTORDER_INLINE void shrink_l1(T* v, const RowBall<T>& ball) {
   const Threshold threshold = l1_threshold(v, ball, ball.radius.target);
   const Wide offset = broadcast<Wide>(threshold.offset), tau = broadcast<Wide>(threshold.remainder);
   for (int64_t j = 0; j < ball.features; j += kWideLanes) {
@@ -267,7 +254,7 @@ inline void shrink_l1(T* v, const RowBall<T>& ball) {
 
 // Moves v, which is outside, to the nearest allowed δ.
 template <class T>
-inline void shrink_row(T* v, const RowBall<T>& ball) {
+PYFIRSTORDER_INLINE void shrink_row(T* v, const RowBall<T>& ball) {
   if (ball.norm == Norm::l2) shrink_l2(v, ball);
   else shrink_l1(v, ball);
   const double reached = norm_of(v, ball);
@@ -277,7 +264,7 @@ inline void shrink_row(T* v, const RowBall<T>& ball) {
 
 // The same for a radius among the denormal doubles, whose products have few bits: the problem is scaled by a power of
 // two, which is exact, and the result comes back rounded towards zero.
-inline void shrink_denormal_row(double* v, const RowBall<double>& ball, double* scratch) {
+PYFIRSTORDER_INLINE void shrink_denormal_row(double* v, const RowBall<double>& ball, double* scratch) {
   const int64_t n = ball.features;
   const Wide bound = broadcast<Wide>(0x1p1000);
   const auto scaled = [&](const double* from, double* to) {
@@ -294,16 +281,16 @@ inline void shrink_denormal_row(double* v, const RowBall<double>& ball, double* 
   }
   scaled(v, v);
   shrink_row(v, large);
-  for (int64_t j = 0; j < n; ++j) {
-    const double back = v[j] / kDenormalScale;
-    v[j] = ::fabs(back * kDenormalScale) > ::fabs(v[j]) ? one_towards_zero(back) : back;
+  for (int64_t j = 0; j < n; j += lanes<double>()) {
+    const Wide value = load(v + j), scale = broadcast<Wide>(kDenormalScale), back = value / scale;
+    store(v + j, select(abs(back * scale) > abs(value), one_smaller(back), back));
   }
 }
 
 // v becomes the nearest allowed δ; false if v is not finite.  For ℓ∞ too, lowest and highest must hold the room of δ.
 // scratch holds two rows.
 template <class T>
-inline bool project_row(T* v, const RowBall<T>& ball, T* scratch) {
+PYFIRSTORDER_INLINE bool project_row(T* v, const RowBall<T>& ball, T* scratch) {
   using V = Vec<T>;
   if (!all_finite(v, ball.features)) return false;
   const V eps = broadcast<V>(ball.norm == Norm::linf ? ball.eps : infinity<T>());
@@ -313,11 +300,11 @@ inline bool project_row(T* v, const RowBall<T>& ball, T* scratch) {
     store(scratch + j, delta);
   }
   if (ball.norm == Norm::linf || is_inside(scratch, ball)) {
-    memcpy(v, scratch, sizeof(T) * ball.features);
+    copy(v, scratch, ball.features);
     return true;
   }
   if (!(ball.radius.target > 0)) {
-    memset(v, 0, sizeof(T) * ball.features);
+    clear(v, ball.features);
     return true;
   }
   if constexpr (sizeof(T) == 8) {
@@ -332,7 +319,7 @@ inline bool project_row(T* v, const RowBall<T>& ball, T* scratch) {
 
 // x = x0 + δ rounded towards x0; a coordinate that used up its room lies on the bound itself.
 template <class T>
-inline void place_row(const T* delta, const RowBall<T>& ball, T* x) {
+PYFIRSTORDER_INLINE void place_row(const T* delta, const RowBall<T>& ball, T* x) {
   using V = Vec<T>;
   for (int64_t j = 0; j < ball.features; j += lanes<T>()) {
     const V x0 = load(ball.x0 + j), d = load(delta + j);
@@ -349,7 +336,7 @@ inline void place_row(const T* delta, const RowBall<T>& ball, T* x) {
 
 // The point of ball ∩ box nearest to x + step; false if that is not finite.  scratch holds three rows.
 template <class T>
-inline bool advance_row(const T* x, const T* step, const RowBall<T>& ball, T* scratch, T* moved) {
+PYFIRSTORDER_INLINE bool advance_row(const T* x, const T* step, const RowBall<T>& ball, T* scratch, T* moved) {
   if (ball.norm == Norm::linf) {
     for (int64_t j = 0; j < ball.features; j += lanes<T>())
       store(moved + j, max(min(load(x + j) + load(step + j), load(ball.highest + j)), load(ball.lowest + j)));
@@ -364,13 +351,13 @@ inline bool advance_row(const T* x, const T* step, const RowBall<T>& ball, T* sc
 
 // A point given from outside: unchanged where it is allowed, else the nearest that is.  scratch holds four rows.
 template <class T>
-inline void admit_row(const T* point, const RowBall<T>& ball, T* scratch, T* x) {
+PYFIRSTORDER_INLINE void admit_row(const T* point, const RowBall<T>& ball, T* scratch, T* x) {
   T* const step = scratch + 3 * ball.features;
   const T* from = ball.x0;
   bool inside = false;
   if (ball.norm == Norm::linf) {
     from = point;
-    memset(step, 0, sizeof(T) * ball.features);
+    clear(step, ball.features);
   } else {
     for (int64_t j = 0; j < ball.features; j += lanes<T>()) store(step + j, load(point + j) - load(ball.x0 + j));
     inside = is_inside(step, ball);
@@ -379,7 +366,7 @@ inline void admit_row(const T* point, const RowBall<T>& ball, T* scratch, T* x) 
       inside = !any((p < stretched_lower(load(ball.lower + j), x0)) | (p > stretched_upper(load(ball.upper + j), x0)));
     }
   }
-  if (inside) memcpy(x, point, sizeof(T) * ball.features);
+  if (inside) copy(x, point, ball.features);
   else advance_row(from, step, ball, scratch, x);
 }
 
