@@ -8,6 +8,7 @@ logits ratio, once for each of the strongest rival classes.  Its two attacks wit
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from pyfirstorder.attacks import Bounds, Norm
     from pyfirstorder.network import TwoLayerNetwork
     from pyfirstorder.problem import Array
+    from pyfirstorder.results import AttackResult
 
 MOST_TARGETS = 9  # rival classes that are targeted, as in AutoAttack
 _FEWEST_FOR_RATIO = {"dlr": 3, "dlr targeted": 4}  # outputs: with fewer the ratio is the margin, or undefined
@@ -48,6 +50,8 @@ class Evaluation:
         Share that no attack of the order brought down.
     robust : bool array (B,)
         Which ones.
+    fell_to : int8 array (B,)
+        What each sample is misclassified by: 0 without an attack, n the n-th of ``accuracy_after``, -1 nothing.
     x_adv : array (B, ...)
         A misclassified point within ball and box where one was found (the sample itself, if it is misclassified), else
         the end point of the last attack.
@@ -58,6 +62,7 @@ class Evaluation:
     clean_accuracy: float
     robust_accuracy: float
     robust: Array
+    fell_to: Array
     x_adv: Array
     accuracy_after: dict[str, float]
 
@@ -142,52 +147,76 @@ def evaluate(
     points = validate.points("x", x, net.in_features)
     rows, labels = points.rows, checks.array("y", y)
     radii = validate.radii("eps", eps, len(rows), rows.dtype)
-    common: dict[str, Any] = {
-        "norm": norm,
-        "bounds": bounds,
-        "steps": steps,
-        "x_init": None,
-        "random_start": True,
-        "restarts": restarts,
-        "seed": seed,
-        "sample_offset": sample_offset,
-        "early_stop": True,
-        "keep": "best",
-        "trace": False,
-        "on_invalid": "raise",
-        "progress": False,
-        "backend": backend,
-        "threads": threads,
-    }
     order = stages(net.out_features)
-    at_rest = {"steps": 0, "random_start": False, "restarts": 1}
-    clean = attack("apgd", net, rows, y, radii=[0.0], loss=order[0].loss, targeted=False, **(common | at_rest))[0]
+    run = partial(
+        _run,
+        net,
+        rows,
+        norm=norm,
+        bounds=bounds,
+        seed=seed,
+        sample_offset=sample_offset,
+        backend=backend,
+        threads=threads,
+    )
+    clean = run(y, np.zeros(len(rows)), order[0], steps=0, restarts=1, random_start=False)
     assert clean.success is not None
-    fallen, x_adv, statuses = clean.success.copy(), rows.copy(), [clean.status]
+    fell_to, x_adv, statuses = np.where(clean.success, 0, -1).astype(np.int8), rows.copy(), [clean.status]
     targets = _rivals(net, rows, labels, backend, threads) if order[-1].rank else np.empty((len(rows), 0), np.int64)
-    accuracy_after = {}
-    for stage in order:
-        stands = ~fallen
+    for number, stage in enumerate(order, start=1):
+        stands = fell_to < 0
         # A sample that fell takes part with radius 0, where it costs little: its place in the batch keys the starts.
         aim = y if stage.rank is None else targets[:, stage.rank - 1]
-        end = attack(
-            "apgd",
-            net,
-            rows,
-            aim,
-            radii=[np.where(stands, radii, 0.0)],
-            loss=stage.loss,
-            targeted=stage.rank is not None,
-            **common,
-        )[0]
+        end = run(aim, np.where(stands, radii, 0.0), stage, steps=steps, restarts=restarts, random_start=True)
         x_adv[stands] = end.x_adv[stands]
-        fallen |= stands & _misclassifies(net, end.output, labels) & (end.status != Status.NOT_FINITE)
+        fell_to[stands & _misclassifies(net, end.output, labels) & (end.status != Status.NOT_FINITE)] = number
         statuses.append(end.status)
-        accuracy_after[stage.name] = _share(~fallen)
     warn_of_ends(np.stack(statuses), stacklevel=2)
-    found = Evaluation(_share(~clean.success), _share(~fallen), ~fallen, x_adv.reshape(points.shape), accuracy_after)
+    return _in_kind_of(x, summary(fell_to, x_adv.reshape(points.shape), order))
+
+
+def summary(fell_to: Array, x_adv: Array, order: tuple[Stage, ...]) -> Evaluation:
+    """The evaluation of samples that fell to these attacks, or to none."""
+    robust = fell_to < 0
+    after = {stage.name: _share(robust | (fell_to > number)) for number, stage in enumerate(order, start=1)}
+    return Evaluation(_share(fell_to != 0), _share(robust), robust, fell_to, x_adv, after)
+
+
+def _in_kind_of(x: object, found: Evaluation) -> Evaluation:
     give = arrays.giver(x)
-    return found if give is None else replace(found, robust=give(found.robust), x_adv=give(found.x_adv))
+    if give is None:
+        return found
+    return replace(found, robust=give(found.robust), fell_to=give(found.fell_to), x_adv=give(found.x_adv))
+
+
+def _run(
+    net: TwoLayerNetwork,
+    rows: Array,
+    y: ArrayLike,
+    radii: Array,
+    stage: Stage,
+    *,
+    random_start: bool,
+    **options: Any,
+) -> AttackResult:
+    """One attack of the order, at a radius per sample."""
+    return attack(
+        "apgd",
+        net,
+        rows,
+        y,
+        radii=[radii],
+        loss=stage.loss,
+        targeted=stage.rank is not None,
+        random_start=random_start,
+        x_init=None,
+        early_stop=True,
+        keep="best",
+        trace=False,
+        on_invalid="raise",
+        progress=False,
+        **options,
+    )[0]
 
 
 def _rivals(net: TwoLayerNetwork, rows: Array, labels: Array, backend: str, threads: int | None) -> Array:

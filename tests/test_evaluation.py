@@ -106,3 +106,29 @@ def test_its_repr_says_what_each_attack_left():
     found = fo.evaluate(net, x, y, eps=0.02, steps=5)
     assert repr(found).startswith("Evaluation(clean 90.00%, robust ")
     assert "apgd-margin" in repr(found)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 0.06), ("l2", 0.25)])
+def test_the_accuracies_are_those_of_autoattack_s_own_attacks(norm, eps):
+    """torchattacks' APGD and APGDT are AutoAttack's code; random starts differ, and with them some samples."""
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    attacks = pytest.importorskip("torchattacks", reason="torchattacks is not installed")
+    from pyfirstorder.interop.torch import TwoLayer
+
+    net, x, y = make_case(k=5, samples=300, seed=1)
+    found = fo.evaluate(net, x.astype(np.float32), y, eps=eps, norm=norm, bounds=(0, 1), steps=50)
+    model = TwoLayer.from_network(net).float()
+    plain = torch.nn.Sequential(torch.nn.Flatten(), model.hidden, torch.nn.ReLU(), model.output).eval()
+    images, labels = torch.from_numpy(x.astype(np.float32)).reshape(-1, 1, 1, 17), torch.from_numpy(y)
+    stands = plain(images).argmax(1) == labels
+    after = []
+    for attack in (
+        attacks.APGD(plain, norm=norm.replace("l", "L"), eps=eps, steps=50, n_restarts=1, loss="ce"),
+        attacks.APGDT(plain, norm=norm.replace("l", "L"), eps=eps, steps=50, n_restarts=1, n_classes=5),
+    ):
+        stands &= plain(attack(images, labels)).argmax(1) == labels
+        after.append(float(stands.float().mean()))
+    ours = (found.accuracy_after["apgd-ce"], found.robust_accuracy)
+    assert 0.1 < found.robust_accuracy < found.clean_accuracy - 0.1
+    np.testing.assert_allclose(ours, after, atol=4.5 / len(x))

@@ -28,6 +28,7 @@ CALLS: dict[str, Any] = {
     "pgd": lambda x, y: fo.pgd(WIDE, x, y, eps=0.1, bounds=(0, 1), keep="both", trace=True),
     "apgd": lambda x, y: fo.apgd(WIDE, x, y, eps=0.1, steps=5, norm="l2"),
     "robustness_curve": lambda x, y: fo.robustness_curve(WIDE, x, y, eps=[0.1, 0.2], steps=3),
+    "evaluate": lambda x, y: fo.evaluate(WIDE, x, y, eps=0.1, steps=5),
     "minimal_eps": lambda x, y: fo.minimal_eps(WIDE, x, y, eps_max=1.0, tol=0.1, steps=3),
 }
 every_library = pytest.mark.parametrize("library", LIBRARIES)
@@ -40,6 +41,8 @@ def namespace(library: str) -> Any:
 
 def parts_of(result: Any) -> dict[str, Any]:
     """Every array of a result by name, those of its parts too."""
+    if isinstance(result, fo.Evaluation):
+        return {name: getattr(result, name) for name in ("robust", "fell_to", "x_adv")}
     if isinstance(result, (fo.AttackResult, fo.MinimalRadius)):
         found = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
         trace = found.pop("trace", None)
@@ -166,6 +169,11 @@ def test_tensors_that_require_grad_may_be_attacked_but_not_silently_cut_from_the
         np.testing.assert_array_equal(fo.forward(WIDE, x), fo.forward(WIDE, X))
 
 
+def nested(x: Any) -> Any:
+    return namespace("torch").nested.nested_tensor(list(x))
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
 @pytest.mark.parametrize(
     ("make", "pattern"),
     [
@@ -174,8 +182,9 @@ def test_tensors_that_require_grad_may_be_attacked_but_not_silently_cut_from_the
         (lambda t: (255 * t).byte(), r"x: .*float32 or float64.*uint8.*convert images with x\.float\(\) / 255"),
         (lambda t: t.to("meta"), r"x: .*torch\.float32"),
         (lambda t: t.to_sparse(), r"x: expected an array that NumPy can read"),
+        (nested, r"x: expected an array that NumPy can read"),
     ],
-    ids=["bfloat16", "float16", "images", "another device", "sparse"],
+    ids=["bfloat16", "float16", "images", "another device", "sparse", "nested"],
 )
 def test_tensors_that_cannot_be_computed_with_are_refused_by_name(make, pattern):
     torch = namespace("torch")
@@ -225,3 +234,56 @@ def test_without_array_api_compat_the_message_says_what_to_install():
     namespace("torch")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert 'arrays of torch need array-api-compat: pip install "pyfirstorder[arrays]"' in done.stderr
+
+
+# ------------------------------------------------------------------ the device of x
+
+
+@every_call
+def test_results_lie_beside_x_whatever_the_default_device_of_torch(call):
+    torch = namespace("torch")
+    x, y = torch.from_numpy(X), torch.from_numpy(Y)
+    expected = parts_of(CALLS[call](x, y))
+    with torch.device("meta"):
+        actual = parts_of(CALLS[call](x, y))
+    for name, part in actual.items():
+        assert part.device == x.device, name
+        assert torch.equal(part, expected[name]), name
+
+
+@every_call
+def test_results_lie_on_the_device_of_an_array_api_array(call):
+    xp = namespace("array_api_strict")
+    device = xp.Device("device1")
+    for name, part in parts_of(CALLS[call](xp.asarray(X, device=device), Y)).items():
+        assert part.device == device, name
+
+
+class OnlyDlpack:
+    """An array of a library that has no namespace."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values = values
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self.values.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.values.__dlpack_device__()
+
+
+class OnlyInterface:
+    """An object with NumPy's array interface alone."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values, self.__array_interface__ = values, values.__array_interface__
+
+
+@pytest.mark.parametrize("kind", [OnlyDlpack, OnlyInterface, memoryview])
+@every_call
+def test_what_has_no_library_of_its_own_is_read_and_numpy_given_back(kind, call):
+    expected, actual = parts_of(CALLS[call](X, Y)), parts_of(CALLS[call](kind(X), kind(Y)))
+    for name, part in actual.items():
+        if name.rpartition(".")[2] != "x":  # which is given back as it came
+            assert type(part) is np.ndarray, name
+            np.testing.assert_array_equal(part, expected[name], err_msg=name)

@@ -57,6 +57,13 @@ def assert_same(got, want):
         assert got[name].tobytes() == array.tobytes(), name
 
 
+def assert_same_evaluation(got, want):
+    for name in ("robust", "fell_to", "x_adv"):
+        assert_array_equal(getattr(got, name), getattr(want, name), strict=True)
+    assert repr(got) == repr(want)
+    assert got.accuracy_after == want.accuracy_after
+
+
 # ------------------------------------------------------------------ what comes out
 
 
@@ -74,6 +81,30 @@ def test_apgd_in_blocks_gives_what_one_call_gives(net, data, norm, dtype):
     x, y = data[0].astype(dtype), data[1]
     options = {"eps": 0.2, "norm": norm, "steps": 9, "restarts": 2}
     assert_same(on_dask.apgd(net, in_blocks(x), y, **options).compute(), fo.apgd(net, x, y, **options))
+
+
+@pytest.mark.parametrize("rows", BLOCKS, ids=str)
+def test_an_evaluation_in_blocks_gives_what_one_call_gives(net, data, rows):
+    x, y = data
+    options = {"eps": 0.05, "steps": 5, "restarts": 2, "bounds": (0, 1)}
+    lazy, want = on_dask.evaluate(net, in_blocks(x, rows), y, **options), fo.evaluate(net, x, y, **options)
+    assert_same_evaluation(lazy.compute(), want)
+    assert dask.compute(lazy.clean_accuracy, lazy.robust_accuracy, lazy.accuracy_after) == (
+        want.clean_accuracy,
+        want.robust_accuracy,
+        want.accuracy_after,
+    )
+    assert_array_equal(lazy.robust.compute(), want.robust)
+    assert len(set(want.fell_to)) > 2  # some fell without an attack, some to one, some to none
+
+
+def test_an_evaluation_says_what_it_is_and_refuses_what_it_can_at_once(net, data):
+    x, y = data
+    assert repr(on_dask.evaluate(net, in_blocks(x), y, eps=0.1)) == "DaskEvaluation(103 samples in 7 blocks)"
+    with pytest.raises(TypeError, match="keep"):
+        on_dask.evaluate(net, in_blocks(x), y, eps=0.1, keep="both")
+    with pytest.raises(ValueError, match="norm: expected"):
+        on_dask.evaluate(net, in_blocks(x), y, eps=0.1, norm="l3")
 
 
 def test_traces_and_best_points_come_too(net, data):
@@ -268,12 +299,20 @@ def test_dask_knows_how_large_networks_and_results_are(net, data):
 # ------------------------------------------------------------------ a cluster
 
 
-@pytest.fixture(scope="module")
-def cluster():
+@pytest.fixture(scope="module", params=[1])
+def cluster(request):
     distributed = pytest.importorskip("distributed", reason="distributed is not installed")
-    options = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    options = {
+        "n_workers": 2,
+        "threads_per_worker": request.param,
+        "processes": True,
+        "dashboard_address": None,
+    }
     with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
         yield client
+
+
+PATIENCE = 60.0  # seconds to wait for a cluster to get somewhere
 
 
 def pids(client):
@@ -287,14 +326,33 @@ def test_worker_processes_give_what_one_process_gives(net, data, cluster):
     assert len(pids(cluster) - {os.getpid()}) == 2
 
 
+@pytest.mark.parametrize("cluster", [1, 3], indirect=True)
 def test_a_block_on_a_cluster_takes_the_processors_of_its_worker(cluster):
     def taken():
         with blocks.processors() as threads:
             return threads, threading.current_thread().name
 
-    threads, name = cluster.submit(taken).result()
-    assert threads == 1
+    threads, name = cluster.submit(taken, pure=False).result()
+    assert threads == next(iter(cluster.nthreads().values()))
     assert name != threading.main_thread().name
+
+
+def test_the_network_is_sent_to_a_worker_once(net, data, cluster):
+    cluster.run(_record_plans)
+    on_dask.forward(net, in_blocks(data[0], 5)).compute()
+    counts = cluster.run(_recorded_plans)
+    assert sum(calls for calls, _ in counts.values()) == 21  # blocks; the call without samples was made here
+    assert all(plans == 1 for calls, plans in counts.values() if calls), counts
+
+
+def _record_plans():
+    """On a worker: keep the plan of every call."""
+    blocks.recorded, call = [], blocks.Plan.call
+    blocks.Plan.call = lambda plan, *args, **kwargs: blocks.recorded.append(plan) or call(plan, *args, **kwargs)
+
+
+def _recorded_plans():
+    return len(blocks.recorded), len({id(plan) for plan in blocks.recorded})
 
 
 def test_a_worker_that_is_killed_in_the_middle_changes_nothing(cluster):
@@ -307,10 +365,27 @@ def test_a_worker_that_is_killed_in_the_middle_changes_nothing(cluster):
     options = {"eps": 0.1, "steps": 400, "random_start": True, "retire": False}
     result = on_dask.pgd(net, in_blocks(x, 64), y, **options).persist()
     futures = futures_of(result.loss)
+    until = time.monotonic() + PATIENCE
     while sum(future.done() for future in futures) < len(futures) // 4:
+        assert time.monotonic() < until, "the attack did not get anywhere"
         time.sleep(0.01)
     victim = min(pids(cluster))
     os.kill(victim, signal.SIGKILL)
     assert not all(future.done() for future in futures), "the attack was over before the worker was killed"
     assert_same(result.compute(), fo.pgd(net, x, y, **options))
+    assert victim not in pids(cluster)
+
+
+def test_an_evaluation_survives_a_worker_that_is_killed(net, data, cluster):
+    futures_of = pytest.importorskip("distributed").futures_of
+    x, y = np.tile(data[0], (20, 1, 1)), np.tile(data[1], 20)
+    options = {"eps": 0.05, "steps": 60, "bounds": (0, 1)}
+    found = on_dask.evaluate(net, in_blocks(x, 40), y, **options).persist()
+    futures, until = futures_of(found.fell_to), time.monotonic() + PATIENCE
+    while sum(future.done() for future in futures) < len(futures) // 4:
+        assert time.monotonic() < until, "the evaluation did not get anywhere"
+        time.sleep(0.01)
+    victim = min(pids(cluster))
+    os.kill(victim, signal.SIGKILL)
+    assert_same_evaluation(found.compute(), fo.evaluate(net, x, y, **options))
     assert victim not in pids(cluster)

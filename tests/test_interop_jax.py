@@ -20,7 +20,9 @@ import jax.numpy as jnp  # noqa: E402
 from jax.test_util import check_grads  # noqa: E402
 
 from pyfirstorder.interop import jax as ours  # noqa: E402
-from pyfirstorder.interop.jax import derivatives, host  # noqa: E402
+from pyfirstorder.interop import kept_networks  # noqa: E402
+from pyfirstorder.interop.jax import derivatives  # noqa: E402
+from pyfirstorder.interop.kept_networks import Parts  # noqa: E402
 
 SMOOTH = [name for name in ACTIVATIONS if name not in ("relu", "leaky_relu", "elu", "identity")]
 IN_JAX: dict[str, Any] = {
@@ -436,26 +438,7 @@ def test_a_step_takes_another_random_start_for_another_seed_without_a_new_compil
     np.testing.assert_array_equal(starts[2], expected.x_adv)
 
 
-# ------------------------------------------------------------------ arguments
-
-
-def test_weights_come_in_the_trees_that_jax_users_have(x64):
-    params, (x, y) = make_params(dtype=np.float64), make_samples(dtype=np.float64)
-    w, b, a, c = (params[name] for name in host.Parts._fields)
-    trees = {
-        "names": params,
-        "named tuple": host.Parts(w, b, a, c),
-        "flax": {"params": {"Dense_0": {"kernel": w.T, "bias": b}, "Dense_1": {"kernel": a.T, "bias": c}}},
-        "haiku": {"mlp/linear": {"w": w.T, "b": b}, "mlp/linear_1": {"w": a.T, "b": c}},
-        "list": [(w.T, b), (a.T, c)],
-    }
-    expected = fo.pgd(fo.TwoLayerNetwork(**params), np.asarray(x), np.asarray(y), **LINF).x_adv
-    for tree in trees.values():
-        np.testing.assert_array_equal(ours.pgd(tree, x, y, **LINF).x_adv, expected)
-        gradient = jax.grad(lambda tree: ours.forward(tree, x).sum())(tree)
-        assert jax.tree.map(jnp.shape, gradient) == jax.tree.map(jnp.shape, tree)
-    without = {"first": {"kernel": w.T}, "second": {"kernel": a.T}}
-    np.testing.assert_array_equal(ours.forward(without, x), fo.forward(fo.TwoLayerNetwork(w, a), np.asarray(x)))
+# ------------------------------------------------------------------ memory, devices, threads
 
 
 def test_arrays_outside_programs_are_read_in_place(monkeypatch):
@@ -477,16 +460,16 @@ def test_arrays_outside_programs_are_read_in_place(monkeypatch):
 
 
 def test_a_network_is_made_anew_only_for_other_weights():
-    parts = host.Parts(*(np.asarray(make_params()[name]) for name in host.Parts._fields))
-    first = host.network(parts, "relu")
-    assert host.network(host.Parts(*(part.copy() for part in parts)), "relu") is first
+    parts = Parts(*(np.asarray(make_params()[name]) for name in Parts._fields))
+    first = kept_networks.network(parts, "relu")
+    assert kept_networks.network(Parts(*(part.copy() for part in parts)), "relu") is first
     for change in (
         {"hidden_weight": -parts.hidden_weight},
         {"output_bias": None},
         {"hidden_weight": parts.hidden_weight.astype(np.float64)},
     ):
-        assert host.network(parts._replace(**change), "relu") is not first
-    assert host.network(parts, "tanh") is not first
+        assert kept_networks.network(parts._replace(**change), "relu") is not first
+    assert kept_networks.network(parts, "tanh") is not first
 
 
 def test_the_same_call_is_equal_to_itself_so_that_maps_outside_jit_compile_once():
@@ -501,98 +484,6 @@ def test_the_same_call_is_equal_to_itself_so_that_maps_outside_jit_compile_once(
     assert compiled == []
     attack(jnp.array([0.3, 0.4, 0.5]))
     assert compiled
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"x": np.zeros((5, 7), np.float32)},
-        {"x": np.zeros((5, 6), np.int32)},
-        {"x": np.zeros((5, 6), np.float16)},
-        {"y": np.zeros(4, np.int32)},
-        {"y": np.zeros(5, np.float32)},
-        {"y": np.zeros((5, 2), np.float32), "loss": "squared"},
-        {"eps": np.ones(4, np.float32)},
-        {"x_init": np.zeros((5, 5), np.float32)},
-        {"step_size": np.ones(3, np.float32)},
-        {"bounds": (np.zeros(7, np.float32), np.ones(7, np.float32))},
-        {"norm": "l3"},
-        {"loss": "hinge"},
-        {"loss": "logistic"},
-        {"direction": "up"},
-        {"steps": -1},
-        {"restarts": 2},
-        {"colour": "red"},
-        {"backend": "abacus"},
-        {"keep": ["last"]},
-    ],
-    ids=",".join,
-)
-def test_what_needs_no_numbers_is_refused_when_traced_as_without_jax(change):
-    net, (x, y) = make_net(), make_samples()
-    given = {"x": np.asarray(x), "y": np.asarray(y), "eps": 0.1} | change
-    with pytest.raises((TypeError, ValueError)) as usual:
-        fo.pgd(net, **given)
-    arrays = {
-        name: value for name, value in given.items() if isinstance(jax.tree.leaves(value)[0], (np.ndarray, float))
-    }
-    others = {name: value for name, value in given.items() if name not in arrays}
-    with pytest.raises(usual.type) as found:
-        jax.jit(lambda arrays: ours.pgd(net, **arrays, **others))(arrays)
-    assert str(found.value) == str(usual.value)
-
-
-def test_wrong_weights_are_refused_when_traced_as_without_jax():
-    params, (x, _) = make_params(), make_samples()
-    params["hidden_bias"] = jnp.zeros(8)
-    with pytest.raises(ValueError, match=r"hidden_bias: expected shape \(7,\), got \(8,\)"):
-        jax.jit(ours.forward)(params, x)
-    with pytest.raises(ValueError, match=r"hidden_bias: expected shape \(7,\), got \(8,\)"):
-        ours.forward(params, x)
-
-
-@pytest.mark.parametrize(
-    ("params", "error", "pattern"),
-    [
-        ("weights", TypeError, r"net_or_params: expected a TwoLayerNetwork or a pytree of weights, got 'weights'"),
-        ({}, TypeError, r"net_or_params: expected a TwoLayerNetwork or a pytree"),
-        (
-            {"kernel": np.ones((2, 3))},
-            ValueError,
-            r"expected hidden_weight and output_weight .* got the top: \[\(2, 3\)\]",
-        ),
-        ([(np.ones((6, 6)),)] * 3, ValueError, r"two layers with a matrix .* got \[0\]: \[\(6, 6\)\], \[1\]"),
-    ],
-)
-def test_what_is_no_network_is_refused(params, error, pattern):
-    with pytest.raises(error, match=pattern):
-        ours.forward(params, make_samples()[0])
-
-
-def test_a_network_has_its_own_activation():
-    with pytest.raises(ValueError, match="activation: expected None with a TwoLayerNetwork"):
-        ours.forward(make_net(), make_samples()[0], activation="relu")
-
-
-def test_options_that_must_be_known_when_traced_say_so():
-    net, (x, y) = make_net(), make_samples()
-    with pytest.raises(TypeError, match=r"steps: expected a value that is known when the program is traced.*static"):
-        jax.jit(lambda steps: ours.pgd(net, x, y, eps=0.1, steps=steps))(5)
-    with pytest.raises(TypeError, match=r"seed: expected an integer, got an array of float32"):
-        jax.jit(lambda seed: ours.pgd(net, x, y, eps=0.1, seed=seed, random_start=True))(0.5)
-
-
-def test_what_only_numbers_show_is_raised_when_the_program_runs():
-    net, (x, y) = make_net(), make_samples()
-    pattern = r"x: expected values within bounds, got 2\.0 outside \[0, 1\] first in row 3, coordinate 2"
-    wrong = x.at[3, 2].set(2)
-    with pytest.raises(ValueError, match=pattern):
-        ours.pgd(net, wrong, y, **LINF)
-    with pytest.raises(jax.errors.JaxRuntimeError, match=rf"\nValueError: {pattern}\n"):
-        jax.jit(partial(ours.pgd, net, **LINF))(wrong, y).x_adv.block_until_ready()
-
-
-# ------------------------------------------------------------------ memory, devices, threads
 
 
 def test_donated_samples_give_the_same_end_points():
@@ -646,15 +537,3 @@ def test_many_large_calls_in_flight_at_once_all_come_back():
 def test_the_fields_of_a_result_are_those_of_the_library():
     names = [field.name for field in dataclasses.fields(fo.AttackResult)]
     assert ["x", *ours.AttackResult._fields] == names
-
-
-def test_layers_without_numbers_are_ordered_by_their_shapes_or_asked_for():
-    rng = np.random.default_rng(0)
-    w, a = rng.standard_normal((4, 6)).astype(np.float32), rng.standard_normal((6, 3)).astype(np.float32)
-    x = rng.standard_normal((5, 4)).astype(np.float32)
-    expected = ours.forward([{"w": w}, {"w": a}], x)
-    np.testing.assert_array_equal(ours.forward({"output": {"w": a}, "encoder": {"w": w}}, x), expected)
-    np.testing.assert_array_equal(ours.forward({"input": {"weight": w.T}, "head": {"weight": a.T}}, x), expected)
-    square = np.eye(4, dtype=np.float32)
-    with pytest.raises(ValueError, match="expected names that tell which layer is first"):
-        ours.forward({"encoder": {"w": square}, "decoder": {"w": 2 * square}}, x)

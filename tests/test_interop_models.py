@@ -499,3 +499,57 @@ def test_safetensors_files_are_read(tmp_path):
     path.write_bytes(b"nonsense")
     with pytest.raises(ValueError, match=r"expected a \.safetensors file"):
         models.from_safetensors(path, activation="relu")
+
+
+# ------------------------------------------------------------------ torch: what may compute something else
+
+
+def test_a_torch_layer_with_a_call_of_its_own_is_refused():
+    torch = pytest.importorskip("torch", reason="needs torch")
+
+    class Negated(torch.nn.Linear):
+        def __call__(self, x):
+            return -super().__call__(x)
+
+    module = torch.nn.Sequential(Negated(D, M), torch.nn.ReLU(), torch.nn.Linear(M, K))
+    with pytest.raises(ValueError, match=r"layer 0 \(Negated\): has a forward that is not .* or a __call__"):
+        models.from_torch(module)
+
+
+def test_a_wrapper_with_a_forward_of_its_own_is_not_read_as_what_it_wraps():
+    torch = pytest.importorskip("torch", reason="needs torch")
+
+    class Negated(torch.nn.DataParallel):
+        def forward(self, x):
+            return -super().forward(x)
+
+    module = Negated(torch.nn.Sequential(torch.nn.Linear(D, M), torch.nn.ReLU(), torch.nn.Linear(M, K)))
+    with pytest.raises(ValueError, match=r"module: expected a Sequential .* got Negated"):
+        models.from_torch(module)
+    with pytest.raises(ValueError, match=r"expected Negated to compute .* outputs on random samples differ"):
+        models.from_torch(module, activation="relu")
+
+
+@pytest.mark.parametrize("activation", [None, "relu"])
+def test_torch_modules_on_the_meta_device_are_refused(activation):
+    torch = pytest.importorskip("torch", reason="needs torch")
+    module = torch.nn.Sequential(torch.nn.Linear(D, M), torch.nn.ReLU(), torch.nn.Linear(M, K)).to("meta")
+    with pytest.raises(TypeError, match=r"0 \(Linear\): has no numbers on the meta device; load its weights first"):
+        models.from_torch(module, activation=activation)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.nn.utils.spectral_norm:FutureWarning")
+@pytest.mark.parametrize(
+    ("kind", "activation"), [("parametrizations", None), ("parametrizations", "relu"), ("hooks", "relu")]
+)
+def test_reading_a_spectral_norm_in_training_mode_is_refused_and_changes_nothing(kind, activation):
+    torch = pytest.importorskip("torch", reason="needs torch")
+    utils = torch.nn.utils
+    norm = utils.parametrizations.spectral_norm if kind == "parametrizations" else utils.spectral_norm
+    module = torch.nn.Sequential(norm(torch.nn.Linear(D, M)), torch.nn.ReLU(), torch.nn.Linear(M, K))
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    with pytest.raises(ValueError, match=r"has buffers that reading its weight may change .* call module\.eval\(\)"):
+        models.from_torch(module, activation=activation)
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    x = torch.from_numpy(X)
+    agree(models.from_torch(module.eval(), activation=activation), module(x).detach().numpy())

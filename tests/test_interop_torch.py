@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from support import ACTIVATION_NAMES
@@ -10,6 +12,9 @@ import pyfirstorder as fo
 
 torch = pytest.importorskip("torch", reason="needs torch")
 F = torch.nn.functional
+from torch.autograd import forward_ad  # noqa: E402
+
+from pyfirstorder.interop import kept_networks, models  # noqa: E402
 from pyfirstorder.interop import torch as ours  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
@@ -87,6 +92,56 @@ def test_third_derivatives_are_refused():
         torch.autograd.grad(h.sum(), x)
 
 
+def tangent_of_a_dual(function, x):
+    with forward_ad.dual_level():
+        return forward_ad.unpack_dual(function(forward_ad.make_dual(x, x))).tangent
+
+
+FORWARD_MODE = {
+    "torch.func.jvp": lambda function, x: torch.func.jvp(function, (x,), (x,)),
+    "torch.func.jacfwd": lambda function, x: torch.func.jacfwd(function)(x),
+    "torch.autograd.functional": lambda function, x: torch.autograd.functional.jacobian(
+        function, x, strategy="forward-mode", vectorize=True
+    ),
+    "forward_ad": tangent_of_a_dual,
+}
+
+
+@pytest.mark.parametrize("mode", FORWARD_MODE)
+def test_forward_mode_is_refused(mode):
+    x, *weights = make(grad=False)
+    with pytest.raises(TypeError, match=r"x: expected a call outside forward-mode .* it has reverse mode"):
+        FORWARD_MODE[mode](lambda x: ours.forward(x, *weights, activation="tanh"), x)
+    ours.forward(x, *weights)  # the level is left
+
+
+def test_forward_mode_is_refused_inside_a_compiled_function():
+    x, *weights = make(grad=False)
+    compiled = torch.compile(lambda x: torch.func.jvp(lambda x: ours.forward(x, *weights), (x,), (x,)), backend="eager")
+    with pytest.raises(RuntimeError, match="x: expected a call outside forward-mode"):
+        compiled(x)
+
+
+def test_forward_mode_is_refused_in_the_upstream_gradient():
+    x, *weights = make()
+    z = ours.forward(x, *weights)
+    with pytest.raises(TypeError, match="x: expected a call outside forward-mode"):
+        tangent_of_a_dual(lambda v: torch.autograd.grad(z, x, v)[0], z.detach())
+
+
+@pytest.mark.parametrize("upstream", [float("inf"), float("nan")])
+def test_gradients_that_overflowed_come_back_as_torchs_do(upstream):
+    inputs = make()
+    v = torch.ones(4, 3, dtype=torch.float64)
+    v[1] = upstream
+    expected, actual = (
+        torch.autograd.grad(forward(*inputs, activation="tanh"), inputs, v) for forward in (in_torch, ours.forward)
+    )
+    for one, other in zip(actual, expected):
+        assert torch.equal(one.isfinite(), other.isfinite())
+        torch.testing.assert_close(one[one.isfinite()], other[one.isfinite()])
+
+
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # the check looks at tensors that have none
 @pytest.mark.parametrize("operator", ["forward", "input_gradient", "weight_gradient", "second_order"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -95,11 +150,53 @@ def test_the_operators_pass_torchs_check(operator, dtype):
     v, u = torch.randn(4, 3, dtype=dtype), torch.randn(4, 6, dtype=dtype)
     arguments = {
         "forward": (x, w, b, a, c, "softplus(2)"),
-        "input_gradient": (x, v.requires_grad_(), w, b, a, "softplus(2)"),
+        "input_gradient": (x, v.requires_grad_(), w, b, a, c, "softplus(2)"),
         "weight_gradient": (*(part.detach() for part in (x, v, w, b, a)), "softplus(2)"),
         "second_order": (*(part.detach() for part in (x, v, u, w, b, a)), "softplus(2)"),
     }
     torch.library.opcheck(getattr(torch.ops.pyfirstorder, operator).default, arguments[operator])
+
+
+def networks_made(monkeypatch):
+    """A list that grows with each network that is prepared from new weights."""
+    made = []
+    plain = kept_networks.TwoLayerNetwork
+    monkeypatch.setattr(kept_networks, "_kept", [])
+    monkeypatch.setattr(kept_networks, "TwoLayerNetwork", lambda *parts: made.append(1) or plain(*parts))
+    return made
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_weights_that_do_not_change_are_prepared_once(bias, monkeypatch):
+    made, module, x = networks_made(monkeypatch), ours.TwoLayer(6, 7, 3, bias=bias), torch.randn(5, 6)
+    for _ in range(10):
+        z = module(x.clone().requires_grad_())
+        z.sum().backward()
+        ours.pgd(module, x, torch.zeros(5, dtype=torch.long), eps=0.1, steps=2)
+    assert len(made) == 1
+    with torch.no_grad():
+        module.hidden.weight.data[0, 0] += 1  # no version counter sees it
+    torch.testing.assert_close(module(x), module.output(torch.relu(module.hidden(x))))
+    assert len(made) == 2
+
+
+def test_a_normalisation_that_is_folded_leaves_what_was_prepared(monkeypatch):
+    made = networks_made(monkeypatch)
+    module = torch.nn.Sequential(
+        torch.nn.BatchNorm1d(6), torch.nn.Linear(6, 7), torch.nn.ReLU(), torch.nn.Linear(7, 3)
+    ).eval()
+    networks = {id(ours.network_of(module)) for _ in range(5)}
+    assert len(networks) == len(made) == 1
+
+
+def test_threads_that_alternate_between_modules_get_their_own_network():
+    modules = [ours.TwoLayer(6, 7, 3) for _ in range(12)]  # more than are kept
+    x = torch.randn(4, 6)
+    expected = [module.output(torch.relu(module.hidden(x))) for module in modules]
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(20):
+            for one, other in zip(pool.map(lambda module: module(x).detach(), modules), expected):
+                torch.testing.assert_close(one, other.detach())
 
 
 def test_a_compiled_training_step_has_no_graph_break():
@@ -142,6 +239,20 @@ def test_strided_tensors_are_read_right():
     [
         ({"x": torch.zeros(2, 5, dtype=torch.float64)}, ValueError, r"x: expected shape \(\.\.\., 6\), got \(2, 5\)"),
         ({"x": torch.zeros(2, 6)}, TypeError, r"hidden_weight: expected the type of x, torch\.float32, got .*float64"),
+        ({"x": [0.0] * 6}, TypeError, r"x: expected a torch\.Tensor, got list"),
+        ({"x": np.zeros((2, 6))}, TypeError, r"x: expected a torch\.Tensor, got ndarray"),
+        ({"x": torch.zeros(2, 6).to_sparse()}, TypeError, r"x: expected a dense tensor"),
+        ({"x": torch.zeros(2, 6).bfloat16()}, TypeError, r"x: expected float32 or float64, got .*; .* x\.float\(\)"),
+        ({"x": torch.zeros((), dtype=torch.float64)}, ValueError, r"x: expected shape \(\.\.\., 6\), got \(\)"),
+        ({"hidden_weight": np.zeros((7, 6))}, TypeError, r"hidden_weight: expected a torch\.Tensor, got ndarray"),
+        ({"hidden_weight": torch.zeros(6).double()}, ValueError, r"hidden_weight: expected ndim 2, got shape \(6,\)"),
+        ({"output_weight": torch.zeros(()).double()}, ValueError, r"output_weight: expected ndim 2, got shape \(\)"),
+        ({"hidden_bias": torch.zeros(7, 1).double()}, ValueError, r"hidden_bias: expected ndim 1"),
+        (
+            {"hidden_weight": torch.zeros(7, 6, dtype=torch.float64, device="meta")},
+            TypeError,
+            "hidden_weight: expected the device of x, cpu, got meta",
+        ),
         ({"activation": "mish"}, ValueError, r"activation: expected one of relu"),
         ({"x": torch.full((2, 6), float("nan"), dtype=torch.float64)}, ValueError, r"x: expected finite numbers"),
     ],
@@ -205,6 +316,69 @@ def test_an_attack_sees_the_weights_as_they_are(kind, change):
     with torch.no_grad():
         torch.testing.assert_close(after.output, module(after.x_adv))
     assert not torch.equal(before.x_adv, after.x_adv)
+
+
+class Negated(ours.TwoLayer):
+    def forward(self, x):
+        return -super().forward(x)
+
+
+def with_hook(module):
+    module.register_forward_hook(lambda module, inputs, output: -output)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("make_module", "pattern"),
+    [
+        (lambda: Negated(6, 16, 3), "module: expected what TwoLayer computes, got Negated with a forward"),
+        (lambda: with_hook(live_modules()["ours"]), "module: expected what TwoLayer computes, .* hook of its own"),
+        (lambda: with_hook(torch.compile(live_modules()["sequential"])), "module: has a hook on its forward"),
+        (lambda: with_hook(torch.compile(live_modules()["ours"])), "module: has a hook on its forward"),
+        (lambda: with_hook(torch.nn.DataParallel(live_modules()["sequential"])), "module: has a hook on its forward"),
+    ],
+)
+@pytest.mark.parametrize("read", [ours.network_of, models.from_torch])
+def test_a_module_that_may_compute_something_else_is_refused(make_module, pattern, read):
+    with pytest.raises(ValueError, match=pattern):
+        read(make_module())
+
+
+def test_compiled_and_parallel_modules_are_attacked_as_what_they_wrap():
+    module = live_modules()["ours"]
+    for wrapped in (torch.compile(module), torch.compile(torch.nn.DataParallel(module))):
+        assert ours.network_of(wrapped) is module.network()
+
+
+class Doubled(torch.nn.Linear):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+@pytest.mark.parametrize("layer", [torch.nn.Sequential(torch.nn.Linear(6, 16)), Doubled(6, 16)])
+def test_a_layer_of_another_kind_in_the_module_is_refused(layer):
+    module = live_modules()["ours"]
+    module.hidden = layer
+    for call in (lambda: module(torch.rand(2, 6)), module.network):
+        with pytest.raises(TypeError, match=rf"hidden: expected a torch\.nn\.Linear .* got {type(layer).__name__}"):
+            call()
+
+
+def test_weights_that_reading_would_change_are_refused():
+    module = live_modules()["ours"]
+    torch.nn.utils.parametrizations.spectral_norm(module.hidden)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    with pytest.raises(ValueError, match=r"hidden: has buffers that reading its weight may change .* module\.eval\(\)"):
+        module.network()
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    x = torch.rand(4, 6)
+    torch.testing.assert_close(fo.forward(module.eval().network(), x), module(x).detach())
+
+
+def test_a_module_on_the_meta_device_is_refused_by_its_device():
+    for kind, pattern in (("ours", "module: .* on the CPU, got some on meta"), ("sequential", "layer 0 .*meta device")):
+        with pytest.raises(TypeError, match=pattern):
+            ours.pgd(live_modules()[kind].to("meta"), torch.rand(9, 6), torch.arange(9) % 3, eps=0.1)
 
 
 def test_apgd_and_evaluate_take_modules_too():

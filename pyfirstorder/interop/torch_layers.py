@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pyfirstorder.problem import Array
 
 _SMALLEST_THRESHOLD = 20.0  # of Softplus: torch's own, where the identity above it is off by 2e-9 / beta
+_PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 _NO_COUNTERPART = "expected Linear, an activation, Flatten, Dropout or a normalisation"
 
 
@@ -44,19 +45,19 @@ def read_torch(module: Any) -> TorchNetwork | None:
     layers = [layer for layer in torch_layers(module) if not isinstance(layer, Nothing)]
     if [type(layer) for layer in layers] != [Linear, Activation, Linear]:
         return None
-    hidden, output = (part for part in _parts(_unwrapped(module)) if isinstance(part, nn.Linear))
+    hidden, output = (part for part in _parts(unwrapped(module)) if isinstance(part, nn.Linear))
     return TorchNetwork(hidden, output, next(layer.name for layer in layers if isinstance(layer, Activation)))
 
 
 def torch_layers(module: Any) -> Iterator[Layer]:
     """The layers of a Sequential, nested or not."""
-    module = _unwrapped(module)
+    module = unwrapped(module)
+    _refuse_hooks("module", module)
     if not _is_sequential(module):
         raise ValueError(
             f"module: expected a Sequential of two Linear and an activation, got {type(module).__name__}; of a module "
             "with a forward of its own, from_torch(module, activation=...) takes the two Linear"
         )
-    _refuse_hooks("module", module)
     parts = list(_parts(module))
     for place, part in enumerate(parts):
         where = f"layer {place} ({type(part).__name__})"
@@ -64,42 +65,48 @@ def torch_layers(module: Any) -> Iterator[Layer]:
         yield _layer(where, part, _features(parts, place))
 
 
-def _unwrapped(module: Any) -> Any:
-    """The module that the user wrote: torch.compile and DataParallel compute the same."""
-    module = getattr(module, "_orig_mod", module)
-    if isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-        module = module.module
+def unwrapped(module: Any) -> Any:
+    """The module that the user wrote: torch.compile and DataParallel compute the same, unless a hook is on them."""
     if not isinstance(module, nn.Module):
         raise TypeError(f"module: expected a torch.nn.Module, got {type(module).__name__}")
+    while not has_hooks(module):
+        if type(module).__name__ == "OptimizedModule":  # of torch.compile, which is slow to import
+            module = module._orig_mod
+        elif any(isinstance(module, kind) and computes_as(module, kind) for kind in _PARALLEL):
+            module = module.module
+        else:
+            break
     return module
 
 
 def _is_sequential(module: Any) -> bool:
-    return isinstance(module, nn.Sequential) and _computes_as(module, nn.Sequential)
+    return isinstance(module, nn.Sequential) and computes_as(module, nn.Sequential)
 
 
-def _computes_as(part: Any, kind: Any) -> bool:
-    """Whether a module of a kind has that kind's forward, not one of a subclass or of its own."""
-    return type(part).forward is kind.forward and "forward" not in vars(part)
+def computes_as(part: Any, kind: Any) -> bool:
+    """Whether a module of a kind has that kind's forward and call, not those of a subclass or of its own."""
+    own = type(part)
+    return own.forward is kind.forward and own.__call__ is kind.__call__ and "forward" not in vars(part)
 
 
 def _parts(module: Any) -> Iterator[Any]:
     """The modules that a Sequential applies, one after the other."""
     for part in module:
-        if _is_sequential(part) and not _has_hooks(part):
+        if _is_sequential(part) and not has_hooks(part):
             yield from _parts(part)
         else:
             yield part
 
 
-def _has_hooks(part: Any) -> bool:
+def has_hooks(part: Any) -> bool:
+    """Whether hooks on its forward may change what a module computes."""
     return bool(part._forward_hooks or part._forward_pre_hooks)
 
 
 def _refuse_hooks(where: str, part: Any) -> None:
     if isinstance(part, nn.modules.lazy.LazyModuleMixin) and part.has_uninitialized_params():
         raise ValueError(f"{where}: has no weights yet; call the module on a batch first")
-    if _has_hooks(part):
+    if has_hooks(part):
         raise ValueError(
             f"{where}: has a hook on its forward, which may change what it computes; remove it (of spectral_norm and "
             "weight_norm: use those of torch.nn.utils.parametrizations), or call from_torch(module, activation=...), "
@@ -117,8 +124,8 @@ def _features(parts: list[Any], place: int) -> int | None:
 def _layer(where: str, part: Any, features: int | None) -> Layer:
     for kind, read in _READERS.items():
         if isinstance(part, kind):
-            if not _computes_as(part, kind):
-                raise ValueError(f"{where}: has a forward that is not that of torch's {kind.__name__}")
+            if not computes_as(part, kind):
+                raise ValueError(f"{where}: has a forward that is not that of torch's {kind.__name__}, or a __call__")
             return read(where, part)
     if hasattr(part, "mean") and hasattr(part, "std"):
         return _normalization(where, part, features)
@@ -128,13 +135,20 @@ def _layer(where: str, part: Any, features: int | None) -> Layer:
 # ------------------------------------------------------------------ kinds of layers
 
 
+def _refuse_meta(where: str, tensor: Any) -> None:
+    if tensor.is_meta:
+        raise TypeError(f"{where}: has no numbers on the meta device; load its weights first")
+
+
 def _numbers(where: str, tensor: Any) -> Array:
+    _refuse_meta(where, tensor)
     if tensor.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"{where}: expected weights of float32 or float64, got {tensor.dtype}; convert with .float()")
     return np.asarray(tensor.detach().cpu().numpy())
 
 
 def _linear(where: str, part: Any) -> Linear:
+    refuse_training(where, part)
     return Linear(where, _numbers(where, part.weight), None if part.bias is None else _numbers(where, part.bias))
 
 
@@ -147,20 +161,24 @@ def _softplus(where: str, part: Any) -> Activation:
 
 
 def _dropout(where: str, part: Any) -> Nothing:
-    _refuse_training(where, part)
+    refuse_training(where, part)
     return Nothing(where)
 
 
-def _refuse_training(where: str, part: Any) -> None:
-    """A dropout that drops, or a normalisation by the batch at hand."""
+def refuse_training(where: str, part: Any) -> None:
+    """A dropout that drops, a normalisation by the batch at hand, or a Linear that is changed by being read."""
     if isinstance(part, _DROPOUTS) and part.training and part.p > 0:
         raise ValueError(f"{where}: is random in training mode; call module.eval() first")
     if isinstance(part, _BATCH_NORMS) and (part.training or part.running_mean is None):
         raise ValueError(f"{where}: depends on the batch in training mode; call module.eval() first")
+    if isinstance(part, nn.Linear) and part.training and any(True for _ in part.buffers()):
+        raise ValueError(  # of spectral_norm
+            f"{where}: has buffers that reading its weight may change in training mode; call module.eval() first"
+        )
 
 
 def _batch_norm(where: str, part: Any) -> Affine:
-    _refuse_training(where, part)
+    refuse_training(where, part)
     mean, variance = (_numbers(where, buffer).astype(np.float64) for buffer in (part.running_mean, part.running_var))
     gain = 1 / np.sqrt(variance + part.eps)
     shift = -mean * gain
@@ -210,6 +228,8 @@ _READERS: dict[Any, Callable[[str, Any], Layer]] = {
 def _normalization(where: str, part: Any, features: int | None) -> Affine:
     """What a module with ``mean`` and ``std`` computes, found by running it on samples of the shapes that fit them."""
     numbers = [torch.as_tensor(number).detach() for number in (part.mean, part.std)]
+    _refuse_meta(where, numbers[0])
+    _refuse_meta(where, numbers[1])
     if (numbers[1] == 0).any():
         raise ValueError(f"{where}: expected a std that is not 0")
     device = numbers[0].device
@@ -266,16 +286,16 @@ def read_compared(
     module: Any, activation: str, shape: tuple[int, ...] | None = None, *, drop_softmax: bool = False
 ) -> TwoLayerNetwork:
     """The network of the two Linear of any module, if that is what the module computes."""
-    module = _unwrapped(module)
+    module = unwrapped(module)
     kind = type(module).__name__
     linear = []
     for name, part in module.named_modules():
-        _refuse_training(f"{name} ({type(part).__name__})", part)
+        refuse_training(f"{name} ({type(part).__name__})", part)
         if isinstance(part, nn.Linear):
             linear.append((f"{name} ({type(part).__name__})", part))
     if len(linear) != 2:
         raise ValueError(f"module: expected two Linear layers, got {len(linear)} in {kind}")
-    if any(_has_hooks(part) for _, part in linear):  # of spectral_norm: the weight is made by running it
+    if any(has_hooks(part) for _, part in linear):  # of spectral_norm: the weight is made by running it
         _run_linear([part for _, part in linear])
     said = "its Linear layers do not follow each other"
     for (one, first), (two, second) in (linear, linear[::-1]):  # declared in the order of their use, or not

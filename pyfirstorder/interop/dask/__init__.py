@@ -17,7 +17,8 @@ import numpy as np
 
 import pyfirstorder as fo
 from pyfirstorder import checks
-from pyfirstorder.interop.dask.blocks import Plan, fields_of, parts_of, pick, run, run_attack
+from pyfirstorder.evaluation import Stage, stages, summary
+from pyfirstorder.interop.dask.blocks import Plan, fields_of, parts_of, pick, run, run_attack, run_keyed
 from pyfirstorder.results import AttackResult
 
 try:
@@ -109,6 +110,78 @@ def apgd(net: TwoLayerNetwork, x: Any, y: Any, *, eps: ArrayLike, **options: Any
     return _attack("apgd", net, x, {"y": y, "eps": eps, **options})
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class DaskEvaluation:
+    """What an evaluation will give: the attributes of `pyfirstorder.Evaluation`, of dask, in the blocks of x.
+
+    Accuracies are dask scalars.  Computed together, all share one evaluation of each block.
+    """
+
+    fell_to: Any
+    x_adv: Any
+    order: tuple[Stage, ...]
+
+    @property
+    def robust(self) -> Any:
+        """Which samples no attack brought down, a dask array (B,)."""
+        return self.fell_to < 0
+
+    @property
+    def robust_accuracy(self) -> Any:
+        """Share of samples that no attack brought down."""
+        return self.robust.mean()
+
+    @property
+    def clean_accuracy(self) -> Any:
+        """Share of samples that are classified correctly without an attack."""
+        return (self.fell_to != 0).mean()
+
+    @property
+    def accuracy_after(self) -> dict[str, Any]:
+        """Name of each attack to the accuracy that remained after it, in order."""
+        return {
+            stage.name: (self.robust | (self.fell_to > number)).mean()
+            for number, stage in enumerate(self.order, start=1)
+        }
+
+    def compute(self, **options: Any) -> fo.Evaluation:
+        """Evaluate, and give the `pyfirstorder.Evaluation` of NumPy arrays; options are those of `dask.compute`."""
+        fell_to, x_adv = dask.compute(self.fell_to, self.x_adv, **options)
+        return summary(fell_to, x_adv, self.order)
+
+    def persist(self, **options: Any) -> DaskEvaluation:
+        """Evaluate, and leave the arrays where they were computed; options are those of `dask.persist`."""
+        fell_to, x_adv = dask.persist(self.fell_to, self.x_adv, **options)
+        return DaskEvaluation(fell_to, x_adv, self.order)
+
+    def __repr__(self) -> str:
+        return f"DaskEvaluation({len(self.fell_to)} samples in {self.fell_to.npartitions} blocks)"
+
+
+def evaluate(net: TwoLayerNetwork, x: Any, y: Any, *, eps: ArrayLike, **options: Any) -> DaskEvaluation:
+    """`pyfirstorder.evaluate` of a dask array, block by block, when the result is computed.
+
+    Parameters
+    ----------
+    net, x, y, eps
+        See `pgd`.
+    options
+        Those of `pyfirstorder.evaluate`; ``threads`` as in `pgd`.
+
+    Returns
+    -------
+    DaskEvaluation
+
+    Raises
+    ------
+    TypeError, ValueError
+        See `pgd`.
+    """
+    records, shape = _records("evaluate", net, x, {"y": y, "eps": eps, **options}, run_keyed)
+    fell_to, x_adv = (_output(records, name, getattr(shape, name)) for name in ("fell_to", "x_adv"))
+    return DaskEvaluation(fell_to, x_adv, stages(net.out_features))
+
+
 def forward(net: TwoLayerNetwork, x: Any, *, backend: str = "auto", threads: int | None = None) -> Any:
     """`pyfirstorder.forward` of a dask array (B, ...): a dask array (B, k) or (B,), in the blocks of x."""
     return _evaluate("forward", net, x, {"backend": backend, "threads": threads})
@@ -123,17 +196,24 @@ def predict(net: TwoLayerNetwork, x: Any, *, backend: str = "auto", threads: int
 
 
 def _attack(function: str, net: TwoLayerNetwork, x: Any, given: dict[str, Any]) -> DaskAttackResult:
-    _check_blocks(x)
     if given.pop("progress", False) is not False:
         raise ValueError("progress: expected False; dask shows progress by its dashboard or dask.diagnostics")
+    records, shape = _records(function, net, x, given, run_attack)
+    parts = {name: _output(records, name, part) for name, part in parts_of(shape).items() if name != "x"}
+    return DaskAttackResult(**fields_of({**parts, "x": x}))
+
+
+def _records(
+    function: str, net: TwoLayerNetwork, x: Any, given: dict[str, Any], on_block: Callable[..., Any]
+) -> tuple[Any, Any]:
+    """One result for each block of x, and what a call without samples gives."""
+    _check_blocks(x)
     rows = {name: _blocks_like(name, given.pop(name), x) for name in _PER_SAMPLE if _has_rows(name, given)}
     plan = Plan(function, net, tuple(rows), given)
     none = {name: np.empty((0, *array.shape[1:]), array.dtype) for name, array in rows.items()}
     shape = plan.call(np.empty((0, *x.shape[1:]), x.dtype), none, **given)  # all that can be refused without samples
     offsets = _blocks_like("x", np.cumsum((0, *x.chunks[0][:-1])), x, one_each=True)
-    records = _by_block(run_attack, plan, x, [offsets, *rows.values()], np.empty(0, object))
-    parts = {name: _output(records, name, part) for name, part in parts_of(shape).items() if name != "x"}
-    return DaskAttackResult(**fields_of({**parts, "x": x}))
+    return _by_block(on_block, plan, x, [offsets, *rows.values()], np.empty(0, object)), shape
 
 
 def _evaluate(function: str, net: TwoLayerNetwork, x: Any, given: dict[str, Any]) -> Any:

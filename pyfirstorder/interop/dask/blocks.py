@@ -56,15 +56,19 @@ def _bytes_of_result(result: AttackResult) -> int:
 
 def run_attack(plan: Plan, x: Any, offset: Any, *rows: Any) -> AttackResult:
     """The attack on one block; the clean samples are not sent back."""
+    return replace(run_keyed(plan, x, offset, *rows), x=None)
+
+
+def run_keyed(plan: Plan, x: Any, offset: Any, *rows: Any) -> Any:
+    """What is called on one block, with random starts keyed by the places of its rows in the whole array."""
     begin = int(_unpacked(offset)[0])
     options = {**plan.options, "sample_offset": plan.options.get("sample_offset", 0) + begin}
     block = _unpacked(x)
     try:
-        result = _with_processors(plan, block, dict(zip(plan.per_row, map(_unpacked, rows))), options)
+        return _with_processors(plan, block, dict(zip(plan.per_row, map(_unpacked, rows))), options)
     except (TypeError, ValueError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(f"{error}; rows are counted from {begin}, where the block begins") from error
-    return replace(result, x=None)
 
 
 def run(plan: Plan, x: Any) -> Any:
@@ -79,7 +83,12 @@ def _with_processors(plan: Plan, x: Any, rows: dict[str, Any], options: dict[str
         return plan.call(x, rows, **{**options, "threads": threads})
 
 
-def pick(name: str, record: AttackResult) -> Any:
+@sizeof.register(fo.Evaluation)
+def _bytes_of_evaluation(found: fo.Evaluation) -> int:
+    return sum(array.nbytes for array in (found.x_adv, found.robust, found.fell_to))
+
+
+def pick(name: str, record: Any) -> Any:
     """One array of a result, such as "loss" or "trace.loss"."""
     return attrgetter(name)(record)
 

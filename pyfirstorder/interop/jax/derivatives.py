@@ -23,7 +23,8 @@ except ImportError as error:
 import numpy as np
 
 from pyfirstorder import validate
-from pyfirstorder.interop.jax.host import BATCHED, PER_SAMPLE, HostCall, Parts
+from pyfirstorder.interop.jax.host import BATCHED, PER_SAMPLE, HostCall
+from pyfirstorder.interop.kept_networks import Parts
 from pyfirstorder.network import TwoLayerNetwork, parse_activation
 
 Array = Any  # of JAX, traced or not

@@ -8,14 +8,13 @@ argument is not mapped, and become part of one batch wherever that gives the bit
 from __future__ import annotations
 
 import math
-from collections import deque
 from dataclasses import dataclass
-from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 import pyfirstorder as fo
+from pyfirstorder.interop.kept_networks import Parts, network
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -33,7 +32,6 @@ NUMBERS = ("rel_step_size", "momentum", "seed", "sample_offset")
 BOX = ("lower", "upper")
 
 _NARROW: dict[np.dtype[Any], type] = {np.dtype(np.int64): np.int32, np.dtype(np.float64): np.float32}
-_KEPT_NETWORKS = 4
 
 
 class AttackResult(NamedTuple):
@@ -52,15 +50,6 @@ class AttackResult(NamedTuple):
     status: Any
     x_best: Any
     trace: Any
-
-
-class Parts(NamedTuple):
-    """The weights of a network, of whatever library: (m, d), (m,), (k, m) or (m,), (k,); biases may be None."""
-
-    hidden_weight: Any
-    hidden_bias: Any
-    output_weight: Any
-    output_bias: Any
 
 
 @dataclass(frozen=True)
@@ -113,7 +102,7 @@ class HostCall:
 
     def _in_one_batch(self, net: TwoLayerNetwork, given: dict[str, Array], lead: tuple[int, ...]) -> Tree:
         axes = dict(self.axes)
-        batch = (*lead, given["x"].shape[given["x"].ndim - axes["x"]])
+        batch = (*lead, *given["x"].shape[given["x"].ndim - axes["x"] :][:1])
         options = dict(self.options)
         for name, value in given.items():
             options[name] = _as_argument(name, value, axes[name], batch)
@@ -130,14 +119,16 @@ class HostCall:
 
 
 def _as_argument(name: str, value: Array, axes: int, batch: tuple[int, ...]) -> Any:
-    """The argument for all samples of the mapped axes at once."""
+    """The argument for all samples of the mapped axes at once, or as it came where there are none."""
     own = value.shape[value.ndim - axes :]
-    if name in BATCHED:
-        return np.broadcast_to(value, batch + own[1:]).reshape(math.prod(batch), *own[1:])
     if name in BOX:
         return value.reshape(own)
     if name in NUMBERS or (value.size == 1 and axes == 0):
         return value.item()
+    if len(batch) < 2:
+        return value  # in whatever shape: the library checks it
+    if name in BATCHED:
+        return np.broadcast_to(value, batch + own[1:]).reshape(math.prod(batch), *own[1:])
     return np.broadcast_to(value if axes else value[..., None], batch).reshape(math.prod(batch))
 
 
@@ -159,32 +150,3 @@ def _over(function: Callable[..., Array], *trees: Tree) -> Tree:
     parts = [_over(function, *pieces) for pieces in zip(*trees)]
     kind: Any = type(trees[0])
     return kind(*parts) if hasattr(kind, "_fields") else tuple(parts)
-
-
-# ------------------------------------------------------------------ networks of weights that change
-
-_kept: deque[tuple[str, TwoLayerNetwork]] = deque(maxlen=_KEPT_NETWORKS)
-_lock = Lock()
-
-
-def network(parts: Parts, activation: str) -> TwoLayerNetwork:
-    """The network with these weights; one made before, with what was prepared for it, if it has the same numbers."""
-    with _lock:
-        kept = list(_kept)
-    for name, net in kept:
-        if name == activation and _is_made_of(net, parts):
-            return net
-    net = fo.TwoLayerNetwork(parts.hidden_weight, parts.output_weight, parts.hidden_bias, parts.output_bias, activation)
-    with _lock:
-        _kept.append((activation, net))
-    return net
-
-
-def _is_made_of(net: TwoLayerNetwork, parts: Parts) -> bool:
-    if net.dtype != np.result_type(parts.hidden_weight, parts.output_weight):
-        return False
-    for name in ("hidden_bias", "output_bias", "output_weight", "hidden_weight"):  # what is small first
-        own, part = getattr(net, name), getattr(parts, name)
-        if own.any() if part is None else not np.array_equal(own, np.atleast_1d(part)):
-            return False
-    return True
