@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import pyfirstorder as fo
-from pyfirstorder import arrays, validate
+from pyfirstorder import arrays, backends, validate
 
 NET = fo.random_network(12, 16, activation="tanh", seed=1)
 WIDE = fo.TwoLayerNetwork(NET.hidden_weight, np.random.default_rng(2).standard_normal((5, 16), dtype=np.float32))
@@ -143,6 +143,23 @@ def test_jax_arrays_are_read_without_a_copy():
     jnp = namespace("jax.numpy")
     x = jnp.ones((5, 3, 4))
     assert address(validate.points("x", x, 12).rows) == x.unsafe_buffer_pointer()
+
+
+@pytest.mark.parametrize("library", ["torch", "array_api_strict"])
+def test_the_engine_works_on_the_memory_of_the_caller_and_gives_its_own(library, monkeypatch):
+    xp = namespace(library)
+    x, engine = xp.asarray(np.random.default_rng(0).random((5, 12), dtype=np.float32)), backends.get("cpu")
+    seen: list[int] = []
+
+    def forward(weights, rows, threads):
+        output = plain(weights, rows, threads)
+        seen.extend((address(rows), address(output)))
+        return output
+
+    plain = engine.forward
+    monkeypatch.setattr(engine, "forward", forward, raising=False)
+    output = fo.forward(WIDE, x, backend="cpu")
+    assert seen == [address(np.from_dlpack(x)), address(np.from_dlpack(output))]
 
 
 def test_strided_tensors_are_read_right():

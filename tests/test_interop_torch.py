@@ -157,6 +157,35 @@ def test_the_operators_pass_torchs_check(operator, dtype):
     torch.library.opcheck(getattr(torch.ops.pyfirstorder, operator).default, arguments[operator])
 
 
+def test_an_attack_inside_a_compiled_step_runs_as_it_is():
+    module = ours.TwoLayer(6, 7, 3, "tanh")
+    x, y = torch.randn(5, 6), torch.tensor([0, 1, 2, 0, 1])
+
+    def step(x):
+        return F.cross_entropy(module(ours.pgd(module, x, y, eps=0.1, steps=3).x_adv), y)
+
+    torch.testing.assert_close(torch.compile(step, backend="aot_eager")(x), step(x))
+
+
+def test_a_second_derivative_through_a_compiled_function_is_refused_by_torch():
+    module, x = ours.TwoLayer(6, 7, 3, "tanh"), torch.randn(5, 6, requires_grad=True)
+    (gradient,) = torch.autograd.grad(
+        torch.compile(module, backend="aot_eager")(x).square().sum(), x, create_graph=True
+    )
+    with pytest.raises(RuntimeError, match="does not currently support double backward"):
+        gradient.square().sum().backward()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_modules_of_half_precision_are_refused_by_name(dtype):
+    module, x = ours.TwoLayer(6, 7, 3).to(dtype), torch.randn(5, 6)
+    for one in (module, torch.nn.Sequential(module.hidden, torch.nn.ReLU(), module.output)):
+        with pytest.raises(TypeError, match=f"expected weights of float32 or float64, got {dtype}; convert with .*float"):
+            ours.pgd(one, x, torch.zeros(5, dtype=torch.long), eps=0.1)
+    with pytest.raises(TypeError, match=f"x: expected float32 or float64, got {dtype}"):
+        module(x.to(dtype))
+
+
 def networks_made(monkeypatch):
     """A list that grows with each network that is prepared from new weights."""
     made = []

@@ -174,9 +174,14 @@ def network_of(module: nn.Module) -> TwoLayerNetwork:
     for weight in (hidden.weight, output.weight):
         if weight.device.type != "cpu":
             raise TypeError(f"module: expected weights on the CPU, got some on {weight.device}")
+        if weight.dtype not in (torch.float32, torch.float64):
+            raise TypeError(
+                f"module: expected weights of float32 or float64, got {weight.dtype}; convert with module.float()"
+            )
     return operators.network_of_tensors(hidden.weight, hidden.bias, output.weight, output.bias, activation)
 
 
+@torch.compiler.disable  # a compiled function calls it as it is
 def pgd(module: nn.Module, x: Tensor, y: Tensor, **options: Any) -> fo.AttackResult:
     """`pyfirstorder.pgd` on a module as it is now, so that it can be called inside a training loop.
 
@@ -193,15 +198,22 @@ def pgd(module: nn.Module, x: Tensor, y: Tensor, **options: Any) -> fo.AttackRes
     -------
     AttackResult
         Of tensors that require no grad.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong kind or value, or the module is not such a network; the message names it.
     """
     return fo.pgd(network_of(module), x, y, **({"threads": torch.get_num_threads()} | options))
 
 
+@torch.compiler.disable  # a compiled function calls it as it is
 def apgd(module: nn.Module, x: Tensor, y: Tensor, **options: Any) -> fo.AttackResult:
     """`pyfirstorder.apgd` on a module as it is now; see `pgd`."""
     return fo.apgd(network_of(module), x, y, **({"threads": torch.get_num_threads()} | options))
 
 
+@torch.compiler.disable  # a compiled function calls it as it is
 def evaluate(module: nn.Module, x: Tensor, y: Tensor, **options: Any) -> fo.Evaluation:
     """`pyfirstorder.evaluate` on a module as it is now; see `pgd`."""
     return fo.evaluate(network_of(module), x, y, **({"threads": torch.get_num_threads()} | options))
