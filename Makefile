@@ -23,8 +23,8 @@ $(TEST)/.installed: pyproject.toml CMakeLists.txt $(shell find csrc pyfirstorder
 	$(TEST)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(TEST)/bin/python -m pip install --quiet "$(TORCH_TESTED)"
 	$(TEST)/bin/python -m pip install --quiet --group test --group lint --group interop
-	$(TEST)/bin/python -m pip install --quiet ".[numba,cli,data]"
-	cd $(TEST) && bin/python -c "import pyfirstorder.backends.cpu"
+	$(TEST)/bin/python -m pip install --quiet ".[numba,cli,data]" --config-settings=cmake.define.PYFIRSTORDER_CUDA_FIBRES=ON
+	cd $(TEST) && bin/python -c "import pyfirstorder.backends.cpu, pyfirstorder.backends._cuda_fibres"
 	touch $@
 
 $(DEMO)/.installed: pyproject.toml CMakeLists.txt $(shell find csrc pyfirstorder -type f -not -name '*.pyc' -not -name '*.so')

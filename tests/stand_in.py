@@ -18,7 +18,10 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 NOT_IN_CUPY = {"initial", "where", "casting"}  # arguments of reductions and elementwise functions
 CUDA_DEVICE = (2, 0)  # of the DLPack standard
 
-cuda = SimpleNamespace(Device=lambda: SimpleNamespace(id=0))
+cuda = SimpleNamespace(
+    Device=lambda: SimpleNamespace(id=0),
+    get_current_stream=lambda: SimpleNamespace(ptr=0, synchronize=lambda: None),
+)
 
 
 class DeviceArray(NDArrayOperatorsMixin):
@@ -42,6 +45,11 @@ class DeviceArray(NDArrayOperatorsMixin):
 
     def __array__(self, *_: Any, **__: Any) -> Any:
         raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()`")
+
+    @property
+    def data(self) -> Any:
+        """Where it lies."""
+        return SimpleNamespace(ptr=self._values.ctypes.data)
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return CUDA_DEVICE
@@ -96,6 +104,11 @@ def asarray(values: Any, dtype: Any = None) -> DeviceArray:
 def asnumpy(values: DeviceArray) -> np.ndarray:
     """From the device."""
     return values.get()
+
+
+def ascontiguousarray(values: DeviceArray) -> DeviceArray:
+    """The same array, or a copy row by row."""
+    return DeviceArray(np.ascontiguousarray(values._values))
 
 
 def from_dlpack(values: Any) -> DeviceArray:

@@ -14,6 +14,7 @@ import stand_in
 from numpy.testing import assert_array_equal
 
 from pyfirstorder import TwoLayerNetwork, backends
+from pyfirstorder.backends.cuda import CudaBackend
 from pyfirstorder.backends.cupy import CupyBackend
 from pyfirstorder.backends.reference.activations import ACTIVATIONS
 from pyfirstorder.backends.reference.losses import LOSSES
@@ -69,6 +70,9 @@ def label_of(backend: backends.Backend) -> str:
 def _instances() -> list[Any]:
     params: list[Any] = []
     for name, state in backends.available_backends().items():
+        if name == "cuda" and CUDA_ON_FIBRES is not None:  # its kernels on a processor
+            _labels[id(CUDA_ON_FIBRES)] = "cuda-on-fibres"
+            params.append(pytest.param(CUDA_ON_FIBRES, id="cuda-on-fibres"))
         if name == "cupy":  # on NumPy in place of CuPy, so that its logic is tested without a GPU
             _labels[id(CUPY_ON_NUMPY)] = "cupy-on-numpy"
             params.append(pytest.param(CUPY_ON_NUMPY, id="cupy-on-numpy"))
@@ -88,11 +92,24 @@ def _instances() -> list[Any]:
     return params
 
 
-GPU_BACKENDS = ("cupy",)
+GPU_BACKENDS = ("cupy", "cuda")
 CUPY_ON_NUMPY = CupyBackend(stand_in.library(), stand_in.erf)
+
+
+def _on_fibres() -> CudaBackend | None:
+    try:
+        from pyfirstorder.backends import _cuda_fibres
+    except ImportError:
+        return None
+    return CudaBackend(stand_in.library(), _cuda_fibres)
+
+
+CUDA_ON_FIBRES = _on_fibres()
 BACKENDS = _instances()
 REFERENCE = backends.get("reference")
 every_backend = pytest.mark.parametrize("backend", BACKENDS)
+# Those that go through millions of numbers in seconds: not the kernels that run as fibres.
+every_fast_backend = pytest.mark.parametrize("backend", [part for part in BACKENDS if part.id != "cuda-on-fibres"])
 every_backend_name = pytest.mark.parametrize(
     "backend_name",
     [

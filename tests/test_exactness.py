@@ -16,8 +16,8 @@ from measure import ORDER, hold_inside, hold_points_inside
 from support import (
     AWKWARD_SIZES,
     Problem,
-    every_backend,
     every_dtype,
+    every_fast_backend,
     every_norm,
     label_of,
     make_network,
@@ -81,7 +81,7 @@ def make_case(norm: str, dtype, scale: float, boxed: bool, samples: int, d: int,
     return Case(np.ascontiguousarray(x), v.astype(dtype), Ball(norm, eps, lower, upper))
 
 
-@every_backend
+@every_fast_backend
 @every_dtype
 @every_norm
 def test_no_projected_coordinate_leaves_ball_or_box(backend, dtype, norm, projected):
@@ -91,7 +91,7 @@ def test_no_projected_coordinate_leaves_ball_or_box(backend, dtype, norm, projec
         projected[1] += delta.size
 
 
-@every_backend
+@every_fast_backend
 @every_dtype
 @every_norm
 def test_no_end_point_of_an_attack_leaves_ball_or_box(backend, dtype, norm, projected):
@@ -112,7 +112,7 @@ def test_no_end_point_of_an_attack_leaves_ball_or_box(backend, dtype, norm, proj
         projected[1] += end.x_adv.size
 
 
-@every_backend
+@every_fast_backend
 @every_dtype
 @every_norm
 @pytest.mark.parametrize("start", ["ball", "sphere"])
@@ -124,7 +124,7 @@ def test_no_random_start_leaves_ball_or_box(backend, dtype, norm, start, project
         projected[1] += x.size
 
 
-@every_backend
+@every_fast_backend
 @every_dtype
 @every_norm
 def test_a_radius_below_one_ulp_of_the_point_leaves_it_where_it_is(backend, dtype, norm):
@@ -135,7 +135,7 @@ def test_a_radius_below_one_ulp_of_the_point_leaves_it_where_it_is(backend, dtyp
     np.testing.assert_array_equal(end.x_adv, x)
 
 
-@every_backend
+@every_fast_backend
 @every_dtype
 @every_norm
 def test_a_step_that_overflows_stays_inside(backend, dtype, norm):

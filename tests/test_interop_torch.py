@@ -180,7 +180,9 @@ def test_a_second_derivative_through_a_compiled_function_is_refused_by_torch():
 def test_modules_of_half_precision_are_refused_by_name(dtype):
     module, x = ours.TwoLayer(6, 7, 3).to(dtype), torch.randn(5, 6)
     for one in (module, torch.nn.Sequential(module.hidden, torch.nn.ReLU(), module.output)):
-        with pytest.raises(TypeError, match=f"expected weights of float32 or float64, got {dtype}; convert with .*float"):
+        with pytest.raises(
+            TypeError, match=f"expected weights of float32 or float64, got {dtype}; convert with .*float"
+        ):
             ours.pgd(one, x, torch.zeros(5, dtype=torch.long), eps=0.1)
     with pytest.raises(TypeError, match=f"x: expected float32 or float64, got {dtype}"):
         module(x.to(dtype))

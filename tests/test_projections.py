@@ -16,7 +16,16 @@ import truth
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from measure import hold_inside, inside_margin
-from support import AWKWARD_SIZES, every_backend, every_dtype, every_norm, make_ball, tolerance, with_and_without_box
+from support import (
+    AWKWARD_SIZES,
+    every_backend,
+    every_dtype,
+    every_fast_backend,
+    every_norm,
+    make_ball,
+    tolerance,
+    with_and_without_box,
+)
 
 import pyfirstorder as fo
 from pyfirstorder.problem import Ball
@@ -204,7 +213,7 @@ def numbers(width: int) -> st.SearchStrategy[float]:
     return st.floats(-largest, largest, width=width, allow_nan=False)
 
 
-@every_backend
+@every_fast_backend
 @every_dtype
 @every_norm
 def test_projections_of_arbitrary_numbers_are_inside_and_stay(backend, dtype, norm):

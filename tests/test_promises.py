@@ -12,6 +12,7 @@ from support import (
     every_backend,
     every_backend_name,
     every_dtype,
+    every_fast_backend,
     every_norm,
     make_ball,
     make_options,
@@ -83,7 +84,7 @@ def test_the_place_in_the_batch_changes_no_bit(backend, dtype, norm, kind):
     assert_same_bits(mixed, AttackArrays(*(field[order] for field in straight)))
 
 
-@every_backend
+@every_fast_backend
 @pytest.mark.parametrize("samples", [1, 3])
 @pytest.mark.parametrize(("norm", "boxed", "activation"), [("linf", True, "relu"), ("l2", False, "gelu")])
 def test_threads_that_share_products_change_no_bit(backend, samples, norm, boxed, activation):

@@ -130,6 +130,7 @@ struct Task {
   T* rows_out;              // forward (B, k); input_gradient, project, random_start (B, d)
   T* loss_out;              // input_gradient (B,)
   T* output_out;            // input_gradient (B, k)
+  T* scale_out;             // input_gradient (B,), work space of a GPU
   const T* delta;           // project (B, d)
   int64_t rows;             // units of work: samples, or jobs * restarts
   const int64_t* row_list;  // which rows those are, or null for all

@@ -239,6 +239,9 @@ inline void clear(T* to, int64_t n) {
   memset(to, 0, sizeof(T) * size_t(n));
 }
 
+// The lanes of a processor's vector need not wait for each other.
+inline void sync_warp() {}
+
 // Doubles out of an array of either type, lanes<double>() at a time: sums of float are taken in double.
 inline Vec<double> load_wide(const double* p) {
   return load(p);

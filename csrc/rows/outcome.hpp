@@ -67,17 +67,19 @@ template <class T>
 PYFIRSTORDER_INLINE void merge_outcome(const Task<T>& task, const Outcome<T>& outcome) {
   const AttackResult<T>& result = task.result;
   const int64_t job = outcome.job;
-  const bool first = result.steps[job] < 0;
+  const int64_t steps = result.steps[job];
+  const bool first = steps < 0;
   const int32_t kept = first || !result.kept_restart ? -1 : result.kept_restart[job];
-  if (takes_over(kept, outcome.restart, outcome.last, result.success[job], result.loss[job])) write_last(task, outcome);
-  if (result.x_best) {
-    const int32_t best = first || !result.best_restart ? -1 : result.best_restart[job];
-    if (takes_over(best, outcome.restart, outcome.best, result.x_best_success[job], result.x_best_loss[job]))
-      write_best(task, outcome);
-  }
+  const int32_t best = first || !result.best_restart ? -1 : result.best_restart[job];
+  const bool last_is_better = takes_over(kept, outcome.restart, outcome.last, result.success[job], result.loss[job]);
+  const bool best_is_better = result.x_best && takes_over(best, outcome.restart, outcome.best,
+                                                          result.x_best_success[job], result.x_best_loss[job]);
   const T largest = result.best_loss[job];
+  sync_warp();  // all lanes have read what they are going to write
+  if (last_is_better) write_last(task, outcome);
+  if (best_is_better) write_best(task, outcome);
   if (first || largest != largest || outcome.best_loss > largest) result.best_loss[job] = outcome.best_loss;
-  result.steps[job] = (first ? 0 : result.steps[job]) + outcome.steps;
+  result.steps[job] = (first ? 0 : steps) + outcome.steps;
 }
 
 }  // namespace pyfirstorder::PYFIRSTORDER_TARGET

@@ -79,6 +79,7 @@ PYFIRSTORDER_INLINE void random_start_row(const RowBall<T>& ball, int64_t featur
     }
   }
   for (int64_t j = features; j < ball.features; ++j) x[j] = 0;
+  sync_warp();
   for (int64_t j = 0; j < ball.features && (ball.norm == Norm::linf || ball.lower); j += lanes<T>()) {
     T* const row = ball.norm == Norm::linf ? x : scratch;
     store(row + j, max(min(load(row + j), load(ball.highest + j)), load(ball.lowest + j)));

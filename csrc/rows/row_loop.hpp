@@ -44,7 +44,14 @@ class RowLoop {
   }
 
   PYFIRSTORDER_INLINE Slot<T>* slots() const { return slots_; }
-  PYFIRSTORDER_INLINE Slot<T>& slot(int64_t i) const { return slots_[i]; }
+  PYFIRSTORDER_INLINE Slot<T>& slot(int64_t i) const { return slots_[i * slot_stride_]; }
+
+  // From now on every slot is this one: a copy of the one that is worked on.
+  PYFIRSTORDER_INLINE void work_on(Slot<T>* one) {
+    slots_ = one;
+    slot_stride_ = 0;
+  }
+
   PYFIRSTORDER_INLINE Rows<T> output() const { return output_; }
   PYFIRSTORDER_INLINE Rows<T> x_best() const { return x_best_; }
   PYFIRSTORDER_INLINE Rows<T> best_output() const { return best_output_; }
@@ -59,9 +66,10 @@ class RowLoop {
 
   // Loads the row that begin_row made slot i that of.
   PYFIRSTORDER_INLINE void begin(int64_t i) {
-    Slot<T>& slot = slots_[i];
+    Slot<T>& slot = this->slot(i);
     const int64_t d = task_.network->in_features;
     copy_row(task_.x + slot.sample * d, d, row_of(x0_, i));
+    sync_warp();
     slot.ball = row_ball(task_.ball, task_.ball.eps[slot.job], lower_, upper_, d);
     aim_ball(i);
     if (task_.ball.norm == Norm::linf) find_limits(slot.ball);
@@ -78,7 +86,7 @@ class RowLoop {
     copy_between_rows(x_best_, from, to);
     copy_between_rows(best_output_, from, to);
     trace_.move(from, to);
-    slots_[to] = slots_[from];
+    slot(to) = slot(from);
   }
 
   PYFIRSTORDER_INLINE void move_slot(int64_t from, int64_t to) {
@@ -98,15 +106,15 @@ class RowLoop {
   }
 
   PYFIRSTORDER_INLINE void take_loss(int64_t i, const LossValue<T>& value) {
-    if (!take_value(slots_[i], value) || !x_best_.data) return;
-    copy(row_of(x_best_, i), row_of(rows_.x, i), slots_[i].ball.features);
+    if (!take_value(slot(i), value) || !x_best_.data) return;
+    copy(row_of(x_best_, i), row_of(rows_.x, i), slot(i).ball.features);
     copy(row_of(best_output_, i), row_of(output_, i), task_.network->out_features);
   }
 
   // What follows the evaluation of an iterate; true if the row has ended.  `follow(i, x, moved, n)` hears of a step.
   template <class Follow>
   PYFIRSTORDER_INLINE bool take_iterate(int64_t i, Follow follow) {
-    Slot<T>& slot = slots_[i];
+    Slot<T>& slot = this->slot(i);
     const AttackOptions& options = task_.options;
     const T* const g = row_of(rows_.gradient, i);
     const bool last = slot.t == options.steps;
@@ -124,7 +132,7 @@ class RowLoop {
 
   // The row as it stands.
   PYFIRSTORDER_INLINE Outcome<T> outcome(int64_t i) const {
-    const Slot<T>& slot = slots_[i];
+    const Slot<T>& slot = this->slot(i);
     Outcome<T> outcome{};
     outcome.at_slot(slot);
     outcome.x = row_of(rows_.x, i);
@@ -142,7 +150,7 @@ class RowLoop {
  private:
   // Points the ball of a slot at the arrays of that slot.
   PYFIRSTORDER_INLINE void aim_ball(int64_t i) {
-    RowBall<T>& ball = slots_[i].ball;
+    RowBall<T>& ball = slot(i).ball;
     ball.x0 = row_of(x0_, i);
     ball.lowest = lowest_.data ? row_of(lowest_, i) : nullptr;
     ball.highest = highest_.data ? row_of(highest_, i) : nullptr;
@@ -150,7 +158,7 @@ class RowLoop {
 
   template <class Follow>
   PYFIRSTORDER_INLINE bool step(int64_t i, Follow follow) {
-    Slot<T>& slot = slots_[i];
+    Slot<T>& slot = this->slot(i);
     const int64_t n = slot.ball.features;
     T* const x = row_of(rows_.x, i);
     if (!stepper_.step(i, slot, task_.options.step_size[slot.job], x, row_of(rows_.gradient, i)))
@@ -181,15 +189,15 @@ class RowLoop {
 
   // The row ends on the iterate before.
   PYFIRSTORDER_INLINE void step_back(int64_t i) {
-    slots_[i].now = slots_[i].before;
-    copy(row_of(rows_.x, i), row_of(previous_, i), slots_[i].ball.features);
+    slot(i).now = slot(i).before;
+    copy(row_of(rows_.x, i), row_of(previous_, i), slot(i).ball.features);
     copy(row_of(output_, i), row_of(previous_output_, i), task_.network->out_features);
   }
 
   // Always true.
   PYFIRSTORDER_INLINE bool end(int64_t i, Status status, int64_t steps) {
-    slots_[i].status = status;
-    slots_[i].steps = steps;
+    slot(i).status = status;
+    slot(i).steps = steps;
     return true;
   }
 
@@ -201,6 +209,7 @@ class RowLoop {
   Rows<T> x0_{}, previous_{}, lowest_{}, highest_{}, x_best_{}, best_output_{};
   T *lower_ = nullptr, *upper_ = nullptr, *scratch_ = nullptr;
   Slot<T>* slots_ = nullptr;
+  int64_t slot_stride_ = 1;
   bool has_box_ = false;
 };
 

@@ -125,7 +125,7 @@ class Stepper {
 
   PYFIRSTORDER_INLINE int64_t differing(const T* a, const T* b) const {
     int64_t count = 0;
-    for (int64_t j = 0; j < features_; ++j) count += a[j] != b[j];
+    for (int64_t j = 0; j < padded<T>(features_); j += lanes<T>()) count += lanes_in(load(a + j) != load(b + j));
     return count;
   }
 

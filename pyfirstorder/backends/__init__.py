@@ -76,6 +76,12 @@ def _load_cupy() -> Backend:
     return load()
 
 
+def _load_cuda() -> Backend:
+    from pyfirstorder.backends.cuda.loading import load
+
+    return load()
+
+
 def _load_reference() -> Backend:
     from pyfirstorder.backends.reference import ReferenceBackend
 
@@ -88,6 +94,7 @@ _LOADERS: dict[str, Callable[[], Backend]] = {
     "numba": _load_numba,
     "reference": _load_reference,
     "cupy": _load_cupy,
+    "cuda": _load_cuda,
 }
 _loaded: dict[str, Backend | ImportError] = {}
 _warned_of: set[str] = set()

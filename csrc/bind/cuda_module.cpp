@@ -1,0 +1,148 @@
+// The Python module pyfirstorder.backends._cuda, and _cuda_fibres, its stand-in without a GPU.
+//
+// Arrays lie on the device and come as their addresses: whoever calls keeps them alive and has checked them.
+#include <pybind11/pybind11.h>
+
+#include "../cuda/engine.hpp"
+#include "names.hpp"
+
+namespace pyfirstorder {
+namespace {
+
+namespace py = pybind11;
+
+const char* const kOperations[] = {"forward", "input_gradient", "project", "random_start", "attack"};
+
+cuda::Operation operation_named(const std::string& name) {
+  int index = 0;
+  for (const char* candidate : kOperations) {
+    if (name == candidate) return cuda::Operation(index);
+    ++index;
+  }
+  throw py::value_error("unknown operation " + name);
+}
+
+// The entries of a dictionary, by name; what is not there is zero.
+class Entries {
+ public:
+  explicit Entries(const py::dict& entries) : entries_(entries) {}
+
+  template <class V>
+  V get(const char* name) const {
+    return entries_.contains(name) ? entries_[name].cast<V>() : V{};
+  }
+
+  template <class V>
+  V* at(const char* name) const {
+    return reinterpret_cast<V*>(get<uintptr_t>(name));
+  }
+
+  template <class E>
+  E word(const char* name) const {
+    return entries_.contains(name) ? named<E>(entries_[name].cast<std::string>()) : E{};
+  }
+
+ private:
+  const py::dict& entries_;
+};
+
+AttackOptions options_of(const Entries& given) {
+  AttackOptions options{};
+  options.algorithm = given.word<Algorithm>("algorithm");
+  options.steps = given.get<int64_t>("steps");
+  options.step_size = given.at<double>("step_size");
+  options.direction = given.word<Direction>("direction");
+  options.sparse_count = given.get<int64_t>("sparse_count");
+  options.momentum = given.get<double>("momentum");
+  options.random_start = given.word<Start>("random_start");
+  options.restarts = given.get<int64_t>("restarts");
+  options.seed = given.get<uint64_t>("seed");
+  options.sample_offset = given.get<int64_t>("sample_offset");
+  options.early_stop = given.get<bool>("early_stop");
+  options.rho = given.get<double>("rho");
+  options.retire = given.get<bool>("retire");
+  return options;
+}
+
+template <class T>
+AttackResult<T> result_of(const Entries& given) {
+  AttackResult<T> result{};
+  result.x_adv = given.at<T>("result.x_adv");
+  result.loss = given.at<T>("result.loss");
+  result.output = given.at<T>("result.output");
+  result.success = given.at<bool>("result.success");
+  result.best_loss = given.at<T>("result.best_loss");
+  result.x_best = given.at<T>("result.x_best");
+  result.x_best_loss = given.at<T>("result.x_best_loss");
+  result.x_best_output = given.at<T>("result.x_best_output");
+  result.x_best_success = given.at<bool>("result.x_best_success");
+  result.steps = given.at<int64_t>("result.steps");
+  result.first_success = given.at<int64_t>("result.first_success");
+  result.status = given.at<int8_t>("result.status");
+  result.trace = given.at<double>("result.trace");
+  result.kept_restart = given.at<int32_t>("result.kept_restart");
+  result.best_restart = given.at<int32_t>("result.best_restart");
+  return result;
+}
+
+template <class T>
+cuda::Part<T> part_of(const Entries& given) {
+  cuda::Part<T> part{};
+  Task<T>& task = part.task;
+  task.x = given.at<T>("x");
+  task.x_init = given.at<T>("x_init");
+  task.delta = given.at<T>("delta");
+  task.samples = given.get<int64_t>("samples");
+  task.objective = {given.word<Loss>("loss"), given.get<bool>("targeted"), given.at<int64_t>("labels"),
+                    given.at<T>("values"), given.at<int64_t>("sources")};
+  task.ball = {given.word<Norm>("norm"), given.at<double>("eps"), given.at<T>("lower"), given.at<T>("upper")};
+  task.options = options_of(given);
+  task.result = result_of<T>(given);
+  task.rows_out = given.at<T>("rows_out");
+  task.loss_out = given.at<T>("loss_out");
+  task.output_out = given.at<T>("output_out");
+  task.scale_out = given.at<T>("scale_out");
+  part.weights = {given.at<T>("hidden"),
+                  given.at<T>("output"),
+                  given.at<T>("output_backward"),
+                  given.at<T>("hidden_backward"),
+                  given.at<T>("hidden_bias"),
+                  given.at<T>("output_bias"),
+                  given.get<int64_t>("in_features"),
+                  given.get<int64_t>("hidden_features"),
+                  given.get<int64_t>("out_features"),
+                  given.word<Activation>("activation"),
+                  given.get<double>("parameter")};
+  part.first = given.get<int64_t>("first");
+  part.rows = given.get<int64_t>("rows");
+  return part;
+}
+
+template <class T>
+void run(const std::string& operation, const py::dict& entries) {
+  const Entries given(entries);
+  const cuda::Operation named = operation_named(operation);
+  const cuda::Part<T> part = part_of<T>(given);
+  void* const workspace = given.at<void>("workspace");
+  void* const stream = given.at<void>("stream");
+  const py::gil_scoped_release release;
+  cuda::run(named, part, workspace, stream);
+}
+
+template <class T>
+size_t workspace_bytes(const std::string& operation, const py::dict& entries) {
+  const Entries given(entries);
+  return cuda::workspace_bytes(operation_named(operation), part_of<T>(given));
+}
+
+}  // namespace
+}  // namespace pyfirstorder
+
+PYBIND11_MODULE(PYFIRSTORDER_MODULE, module) {
+  using namespace pyfirstorder;
+  module.attr("PADDING") = cuda::kPadding;
+  module.def("run_float32", run<float>);
+  module.def("run_float64", run<double>);
+  module.def("workspace_bytes_float32", workspace_bytes<float>);
+  module.def("workspace_bytes_float64", workspace_bytes<double>);
+}

@@ -1,0 +1,43 @@
+// The engine of a GPU, as its host sees it: operations on arrays that lie on the device.
+//
+// Everything is launched on the caller's stream, in work space that the caller brings; nothing is allocated, and
+// nothing waits.  A launch that fails is an exception that names the kernel.
+#pragma once
+
+#include <stddef.h>
+
+#include "../core/types.hpp"
+
+namespace pyfirstorder::cuda {
+
+enum class Operation : int { forward, input_gradient, project, random_start, attack };
+
+// The weights: W and A (weights of the gradients), Wᵀ and Aᵀ (of the products), row by row, padded with zeros to
+// `padding` numbers, like the biases.
+constexpr int64_t kPadding = 32;
+
+template <class T>
+struct Weights {
+  const T *hidden, *output;                    // Wᵀ (d, m), Aᵀ (m, k)
+  const T *output_backward, *hidden_backward;  // A (k, m), W (m, d)
+  const T *hidden_bias, *output_bias;
+  int64_t in_features, hidden_features, out_features;
+  Activation activation;
+  double parameter;
+};
+
+// Rows `first` to before `first + rows` of a task: samples, or jobs times restarts, whole jobs at a time.
+template <class T>
+struct Part {
+  Task<T> task;
+  Weights<T> weights;
+  int64_t first, rows;
+};
+
+template <class T>
+size_t workspace_bytes(Operation operation, const Part<T>& part);
+
+template <class T>
+void run(Operation operation, const Part<T>& part, void* workspace, void* stream);
+
+}  // namespace pyfirstorder::cuda

@@ -1,0 +1,130 @@
+#include "fibres.hpp"
+
+#include <setjmp.h>
+#include <ucontext.h>
+
+#include <memory>
+#include <vector>
+
+namespace pyfirstorder::fibres {
+namespace {
+
+constexpr size_t kStackBytes = 64 << 10;
+
+struct Strand {
+  Fibre fibre;
+  ucontext_t start;
+  jmp_buf place;
+  bool started = false, ended = false;
+  Group* waits_for = nullptr;  // and the round that must be over
+  int64_t round = 0;
+  std::unique_ptr<char[]> stack;
+};
+
+struct Schedule {
+  std::vector<Strand> strands;
+  std::vector<Group> warps;
+  Group all;
+  Block block;
+  jmp_buf home;
+  ucontext_t home_context;
+  int running = 0;
+  void (*body)(const void*);
+  const void* argument;
+};
+
+thread_local Schedule* schedule = nullptr;
+
+void enter() {
+  Schedule& s = *schedule;
+  s.body(s.argument);
+  s.strands[size_t(s.running)].ended = true;
+  _longjmp(s.home, 1);
+}
+
+// Runs a strand until it waits or ends.  Of its own frame nothing is needed when the strand comes back.
+[[gnu::noinline]] void resume(Schedule& s, int i) {
+  Strand& strand = s.strands[size_t(i)];
+  s.running = i;
+  if (_setjmp(s.home)) return;
+  if (strand.started) _longjmp(strand.place, 1);
+  strand.started = true;
+  setcontext(&strand.start);
+}
+
+void prepare(Schedule& s) {
+  s.all = Group{int(s.strands.size()), 0, 0, {}};
+  for (Group& warp : s.warps) warp = Group{32, 0, 0, {}};
+  for (size_t i = 0; i < s.strands.size(); ++i) {
+    Strand& strand = s.strands[i];
+    strand.fibre = {int(i), &s.block, &s.warps[i / 32], &s.all};
+    strand.started = strand.ended = false;
+    strand.waits_for = nullptr;
+    if (!strand.stack) {
+      strand.stack.reset(new char[kStackBytes]);
+      getcontext(&strand.start);
+    }
+    strand.start.uc_stack.ss_sp = strand.stack.get();
+    strand.start.uc_stack.ss_size = kStackBytes;
+    strand.start.uc_link = nullptr;
+    makecontext(&strand.start, enter, 0);
+  }
+}
+
+// One block to its end.
+bool run_block(Schedule& s) {
+  prepare(s);
+  const int count = int(s.strands.size());
+  int left = count;
+  for (int64_t turn = 0; left > 0; ++turn) {
+    bool moved = false;
+    for (int step = 0; step < count; ++step) {
+      const int i = turn % 2 ? count - 1 - step : step;  // there and back: nothing may rely on an order
+      Strand& strand = s.strands[size_t(i)];
+      if (strand.ended || (strand.waits_for && strand.waits_for->round == strand.round)) continue;
+      strand.waits_for = nullptr;
+      resume(s, i);
+      moved = true;
+      left -= strand.ended;
+    }
+    if (!moved) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+Fibre* current() {
+  return &schedule->strands[size_t(schedule->running)].fibre;
+}
+
+void wait(Group& group) {
+  Schedule& s = *schedule;
+  if (++group.arrived == group.size) {
+    group.arrived = 0;
+    ++group.round;
+    return;
+  }
+  Strand& strand = s.strands[size_t(s.running)];
+  strand.waits_for = &group;
+  strand.round = group.round;
+  if (_setjmp(strand.place) == 0) _longjmp(s.home, 1);
+}
+
+bool run(int64_t blocks, int threads, void (*body)(const void*), const void* argument) {
+  static thread_local Schedule own;  // whose stacks are used again
+  own.strands.resize(size_t(threads));
+  own.warps.resize(size_t(threads / 32));
+  own.body = body;
+  own.argument = argument;
+  schedule = &own;
+  bool done = true;
+  for (int64_t i = 0; done && i < blocks; ++i) {
+    own.block = {i, blocks};
+    done = run_block(own);
+  }
+  schedule = nullptr;
+  return done;
+}
+
+}  // namespace pyfirstorder::fibres

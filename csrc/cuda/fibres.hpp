@@ -1,0 +1,68 @@
+// The threads of one block as fibres of one thread: each runs until it waits for others, in an order that changes.
+//
+// A kernel that deadlocks, because some threads wait for what others never reach, ends with an error; one that reads
+// what another thread has not written yet reads something else than on the day it happened to work.
+#pragma once
+
+#include <stdint.h>
+#include <string.h>
+
+namespace pyfirstorder::fibres {
+
+struct Block {
+  int64_t index, count;
+};
+
+// A group that waits together: a warp or the block.
+struct Group {
+  int size, arrived;
+  int64_t round;  // how often all have met
+  uint64_t values[2][32];
+};
+
+struct Fibre {
+  int thread;
+  Block* block;
+  Group *warp, *all;
+};
+
+Fibre* current();
+
+// Returns when all of the group have come.
+void wait(Group& group);
+
+inline void wait_for_block() {
+  wait(*current()->all);
+}
+inline void wait_for_warp() {
+  wait(*current()->warp);
+}
+
+// What the lane at that distance (exclusive or) passed to the same call.
+template <class T>
+inline T exchange(T value, int distance) {
+  static_assert(sizeof(T) <= sizeof(uint64_t));
+  Group& warp = *current()->warp;
+  const int side = int(warp.round % 2), own = current()->thread % 32;
+  warp.values[side][own] = 0;
+  memcpy(&warp.values[side][own], &value, sizeof value);
+  wait(warp);
+  T other;
+  memcpy(&other, &warp.values[side][own ^ distance], sizeof other);
+  return other;
+}
+
+inline uint32_t ballot(bool flag) {
+  Group& warp = *current()->warp;
+  const int side = int(warp.round % 2);
+  warp.values[side][current()->thread % 32] = flag;
+  wait(warp);
+  uint32_t bits = 0;
+  for (int i = 0; i < 32; ++i) bits |= uint32_t(warp.values[side][i]) << i;
+  return bits;
+}
+
+// Runs `body(argument)` on all threads of all blocks, block after block; false if a block can get no further.
+bool run(int64_t blocks, int threads, void (*body)(const void*), const void* argument);
+
+}  // namespace pyfirstorder::fibres

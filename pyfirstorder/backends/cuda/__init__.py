@@ -1,0 +1,222 @@
+"""The cuda backend: the native engine of a GPU (csrc/cuda), on arrays that CuPy keeps.
+
+CuPy allocates arrays and work space, moves what lies in main memory, and says which stream is the caller's; the engine
+gets addresses.  A call of many rows is cut into parts whose work space fits a bound.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pyfirstorder.problem import TRACE_QUANTITIES, Array, AttackArrays, Weights
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pyfirstorder.problem import AttackOptions, Ball, Objective
+
+    Move = Callable[[Array], Array]
+
+MOST_WORKSPACE = 2**30  # bytes: some 40,000 rows of 784 inputs and 1,024 hidden units
+
+
+class CudaBackend:
+    """See `pyfirstorder.backends.Backend`; ``library`` is CuPy, and ``engine`` the compiled module."""
+
+    name = "cuda"
+    evaluations = ("auto", "dense")
+    takes_device_arrays = True
+
+    def __init__(self, library: Any, engine: Any) -> None:
+        self._library, self._engine = library, engine
+
+    def forward(self, weights: Weights, x: Array, threads: int) -> Array:
+        take, give = self._moves(x)
+        x = take(x)
+        output = self._library.empty((len(x), len(weights.output_bias)), dtype=x.dtype)
+        self._run("forward", weights, x, {"x": x, "rows_out": output}, {})
+        return give(output)
+
+    def input_gradient(
+        self, weights: Weights, x: Array, objective: Objective, threads: int
+    ) -> tuple[Array, Array, Array]:
+        take, give = self._moves(x)
+        x = take(x)
+        loss, scale = self._library.empty((2, len(x)), dtype=x.dtype)
+        output = self._library.empty((len(x), len(weights.output_bias)), dtype=x.dtype)
+        gradient = self._library.empty(x.shape, dtype=x.dtype)
+        arrays = {"x": x, "loss_out": loss, "scale_out": scale, "output_out": output, "rows_out": gradient}
+        arrays |= _arrays_of(objective, take)
+        self._run("input_gradient", weights, x, arrays, {"loss": objective.loss, "targeted": objective.targeted})
+        return give(loss), give(gradient), give(output)
+
+    def project(self, delta: Array, x: Array, ball: Ball, threads: int) -> Array:
+        take, give = self._moves(delta)
+        moved, x = self._library.empty(delta.shape, dtype=delta.dtype), take(x)
+        arrays = {"x": x, "delta": take(delta), "rows_out": moved, **_arrays_of(ball, take)}
+        self._run("project", None, x, arrays, {"norm": ball.norm})
+        return give(moved)
+
+    def multiply(self, left: Array, right: Array, threads: int) -> Array:
+        take, give = self._moves(left)
+        return give(take(left) @ take(right))
+
+    def random_start(self, x: Array, ball: Ball, on_sphere: bool, seed: int, restart: int, sample_offset: int) -> Array:
+        take, give = self._moves(x)
+        x = take(x)
+        start = self._library.empty(x.shape, dtype=x.dtype)
+        values = {
+            "norm": ball.norm,
+            "random_start": "sphere" if on_sphere else "ball",
+            "seed": seed,
+            "restarts": restart,
+            "sample_offset": sample_offset,
+        }
+        self._run("random_start", None, x, {"x": x, "rows_out": start, **_arrays_of(ball, take)}, values)
+        return give(start)
+
+    def attack(
+        self,
+        weights: Weights,
+        x: Array,
+        objective: Objective,
+        ball: Ball,
+        options: AttackOptions,
+        x_init: Array | None,
+    ) -> AttackArrays:
+        take, give = self._moves(x)
+        x = take(x)
+        result = self._empty_result(len(ball.eps), weights, x, options)
+        held = self._library.full((2, len(ball.eps)), -1, dtype=np.int32)
+        arrays = {"x": x, **_arrays_of(objective, take), **_arrays_of(ball, take)}
+        arrays |= {f"result.{name}": part for name, part in result._asdict().items() if part is not None}
+        arrays |= {"result.kept_restart": held[0], "result.best_restart": held[1]}
+        arrays["step_size"] = take(options.step_size)
+        if x_init is not None:
+            arrays["x_init"] = take(x_init)
+        values = {
+            name: value
+            for name, value in options._asdict().items()
+            if name not in ("step_size", "threads", "on_progress", "trace", "keep_best", "evaluation")
+        }
+        values |= {"loss": objective.loss, "targeted": objective.targeted, "norm": ball.norm}
+        self._run("attack", weights, x, arrays, values, options.restarts, len(ball.eps), options.on_progress)
+        return AttackArrays(*(None if part is None else give(part) for part in result))  # type: ignore[arg-type]
+
+    def _empty_result(self, jobs: int, weights: Weights, x: Array, options: AttackOptions) -> AttackArrays:
+        """Arrays for the engine to fill; where steps are negative, no restart has ended."""
+        empty, dtype, k = self._library.empty, x.dtype, len(weights.output_bias)
+        best = options.keep_best
+        return AttackArrays(
+            x_adv=empty((jobs, x.shape[1]), dtype=dtype),
+            loss=empty(jobs, dtype=dtype),
+            output=empty((jobs, k), dtype=dtype),
+            success=empty(jobs, dtype=bool),
+            best_loss=empty(jobs, dtype=dtype),
+            x_best=empty((jobs, x.shape[1]), dtype=dtype) if best else None,
+            x_best_loss=empty(jobs, dtype=dtype) if best else None,
+            x_best_output=empty((jobs, k), dtype=dtype) if best else None,
+            x_best_success=empty(jobs, dtype=bool) if best else None,
+            steps=self._library.full(jobs, -1, dtype=np.int64),
+            first_success=empty(jobs, dtype=np.int64),
+            status=empty(jobs, dtype=np.int8),
+            trace=empty((jobs, len(TRACE_QUANTITIES), options.steps + 1), dtype=np.float64) if options.trace else None,
+        )
+
+    def _run(
+        self,
+        operation: str,
+        weights: Weights | None,
+        x: Array,
+        arrays: dict[str, Array],
+        values: dict[str, Any],
+        restarts: int = 1,
+        jobs: int | None = None,
+        on_progress: Callable[[float], None] | None = None,
+    ) -> None:
+        """The operation on all rows, which are jobs times restarts, part by part."""
+        of_weights, entries = self._entries_of(weights, x)
+        entries |= {name: _address(array) for name, array in arrays.items()} | values
+        run, bytes_of = (getattr(self._engine, f"{what}_{x.dtype}") for what in ("run", "workspace_bytes"))
+        rows = restarts * (len(x) if jobs is None else jobs)
+        entries |= {"samples": len(x), "stream": self._library.cuda.get_current_stream().ptr}
+        most = _rows_of_part(bytes_of(operation, entries | {"rows": rows}), rows, restarts)
+        space = self._library.empty(bytes_of(operation, entries | {"rows": min(rows, most)}), dtype=np.uint8)
+        for first, count in _parts(rows, most):
+            run(operation, entries | {"first": first, "rows": count, "workspace": _address(space)})
+            if on_progress is not None:
+                self._library.cuda.get_current_stream().synchronize()
+                on_progress((first + count) / rows)
+        del of_weights  # kept until here, because the engine has addresses alone
+
+    def _entries_of(self, weights: Weights | None, x: Array) -> tuple[dict[str, Array], dict[str, Any]]:
+        """The weights on the device, where they are kept with the network, and what the engine hears of them."""
+        if weights is None:
+            return {}, {"in_features": x.shape[1], "activation": "identity"}
+        place = f"{self.name}:{self._library.cuda.Device().id}"
+        if place not in weights.prepared:
+            weights.prepared[place] = self._prepared(weights)
+        kept: dict[str, Array] = weights.prepared[place]
+        entries: dict[str, Any] = {name: _address(array) for name, array in kept.items()}
+        entries |= {
+            "in_features": weights.hidden_weight.shape[1],
+            "hidden_features": len(weights.hidden_weight),
+            "out_features": len(weights.output_weight),
+            "activation": weights.activation,
+            "parameter": float(weights.parameter),
+        }
+        return kept, entries
+
+    def _prepared(self, weights: Weights) -> dict[str, Array]:
+        """The matrices of csrc/cuda/engine.hpp."""
+        w, a = weights.hidden_weight, weights.output_weight
+        matrices = {
+            "hidden": w.T,
+            "output": a.T,
+            "output_backward": a,
+            "hidden_backward": w,
+            "hidden_bias": weights.hidden_bias[None],
+            "output_bias": weights.output_bias[None],
+        }
+        return {name: self._library.asarray(self._padded(matrix)) for name, matrix in matrices.items()}
+
+    def _padded(self, matrix: Array) -> Array:
+        """Row by row, with zeros up to whole vectors."""
+        width = -(-matrix.shape[1] // self._engine.PADDING) * self._engine.PADDING
+        wider = np.zeros((len(matrix), width), dtype=matrix.dtype)
+        wider[:, : matrix.shape[1]] = matrix
+        return wider
+
+    def _moves(self, x: Array) -> tuple[Move, Move]:
+        """How arguments go to the GPU, and how results go to where x is."""
+
+        def take(array: Array) -> Array:
+            there: Array = self._library.ascontiguousarray(self._library.asarray(array))
+            return there
+
+        return take, self._library.asnumpy if isinstance(x, np.ndarray) else (lambda array: array)
+
+
+def _address(array: Any) -> int:
+    """Where an array lies on the device."""
+    address: int = array.data.ptr
+    return address
+
+
+def _arrays_of(parts: Any, take: Move) -> dict[str, Array]:
+    """The arrays of a named tuple, moved to the GPU."""
+    return {name: take(part) for name, part in parts._asdict().items() if hasattr(part, "__array_function__")}
+
+
+def _rows_of_part(needed: int, rows: int, restarts: int) -> int:
+    """Rows whose work space fits the bound, all restarts of a job together."""
+    fitting = rows if needed <= MOST_WORKSPACE else rows * MOST_WORKSPACE // needed
+    return max(fitting // restarts, 1) * restarts
+
+
+def _parts(rows: int, most: int) -> Iterator[tuple[int, int]]:
+    """First rows and counts."""
+    for first in range(0, rows, most):
+        yield first, min(most, rows - first)
