@@ -54,6 +54,10 @@ class _Loss:
     def __init__(self, net: fo.TwoLayerNetwork, labels: Any) -> None:
         self.net, self.labels = net, labels
 
+    def __call__(self, x: Any) -> Any:
+        """The loss alone, summed over the samples, as estimators of gradients ask for it."""
+        return self.value_and_gradient(x)[0]
+
     def value_and_gradient(self, x: Any) -> tuple[Any, Any]:
         loss, gradient = fo.input_gradient(
             self.net, x.raw, self.labels.raw, loss="cross_entropy", threads=torch.get_num_threads()
@@ -89,6 +93,8 @@ class _Whole(_Gradients):
     def run(self, model: Any, inputs: Any, criterion: Any, *, epsilon: float, **kwargs: Any) -> Any:
         """Attack inputs with one radius."""
         own: Any = self
+        if self._has_steps_of_its_own():
+            return super().run(model, inputs, criterion, epsilon=epsilon, **kwargs)
         if kwargs:
             raise TypeError(f"attack got an unexpected keyword argument {next(iter(kwargs))!r}")
         x0, restore_type = ep.astensor_(inputs)
@@ -112,6 +118,12 @@ class _Whole(_Gradients):
             threads=torch.get_num_threads(),
         )
         return restore_type(ep.astensor(end.x_adv))
+
+    def _has_steps_of_its_own(self) -> bool:
+        """Whether a subclass, such as an estimator of gradients, changed what the engine would leave out."""
+        original = next(kind for kind in type(self).__mro__ if kind.__module__.startswith("foolbox.attacks"))
+        ours = {"value_and_grad": _Gradients, "get_loss_fn": _Gradients, "normalize": original, "project": original}
+        return any(getattr(type(self), name) is not getattr(kind, name) for name, kind in ours.items())
 
 
 class LinfProjectedGradientDescentAttack(_Whole, originals.LinfProjectedGradientDescentAttack):

@@ -25,6 +25,7 @@ import pyfirstorder as fo
 from pyfirstorder.interop import torch as interop
 from pyfirstorder.interop.layers import normalized
 
+_ROUNDING = 1e-6  # of values in [0, 1] whose normalisation was undone
 _LOSSES = {"ce": "cross_entropy", "dlr": "dlr"}
 
 
@@ -33,6 +34,11 @@ class _OnEngine:
 
     def _network(self) -> fo.TwoLayerNetwork:
         own: Any = self
+        if type(own).get_logits is not originals.PGD.get_logits:
+            raise TypeError(
+                f"get_logits: expected torchattacks' own, got that of {type(own).__name__}, which is not called here; "
+                f"use torchattacks.{own.attack} for it"
+            )
         try:
             net = interop.network_of(own.model)
         except (TypeError, ValueError) as error:
@@ -50,8 +56,11 @@ class _OnEngine:
     def _ascend(self, images: Any, labels: Any, start: Any, step_size: float, steps: int) -> Any:
         """ℓ∞ steps in [0, 1]: there the original's two clamps are the projection onto ball and box."""
         own: Any = self
+        net, values = self._network(), images.numpy()
+        if values.size and not 0 <= values.min() <= values.max() <= 1:  # by rounding, where a normalisation was undone
+            return self._step_by_step(net, images, labels, images if start is None else start, step_size, steps)
         return fo.pgd(
-            self._network(),
+            net,
             images,
             labels,
             eps=float(own.eps),
@@ -63,6 +72,19 @@ class _OnEngine:
             targeted=own.targeted,
             threads=torch.get_num_threads(),
         ).x_adv
+
+    def _step_by_step(
+        self, net: fo.TwoLayerNetwork, images: Any, labels: Any, adv: Any, step_size: float, steps: int
+    ) -> Any:
+        """The original's loop on the engine's gradients, for images that lie outside of [0, 1] themselves."""
+        own: Any = self
+        for _ in range(steps):
+            gradient: Any = fo.input_gradient(
+                net, adv, labels, loss="cross_entropy", targeted=own.targeted, threads=torch.get_num_threads()
+            )[1]
+            delta = (adv + step_size * gradient.sign() - images).clamp(-own.eps, own.eps)
+            adv = (images + delta).clamp(0, 1)
+        return adv
 
 
 class PGD(_OnEngine, originals.PGD):
@@ -128,6 +150,10 @@ class APGD(_OnEngine, originals.APGD):
         if self.loss not in _LOSSES:
             raise ValueError(f"loss: expected 'ce' or 'dlr', got {self.loss!r}")
         each = (-1, *[1] * (x_in.ndim - 1))
+        inside = x_in.clamp(0, 1)
+        if (x_in - inside).abs().max() > _ROUNDING:
+            raise ValueError("images: expected values from 0 to 1, got others; use torchattacks.APGD for them")
+        x_in = inside
         if self.norm == "Linf":
             draw = 2 * torch.rand(x_in.shape) - 1
             scale = draw.flatten(1).abs().amax(dim=1)
