@@ -17,6 +17,12 @@ from pyfirstorder.interop.layers import Activation, Affine, Layer, Linear, Nothi
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_SCALERS = (
+    preprocessing.StandardScaler,
+    preprocessing.RobustScaler,
+    preprocessing.MinMaxScaler,
+    preprocessing.MaxAbsScaler,
+)
 _NAMES = {"logistic": "sigmoid"}  # all others are called the same here
 
 
@@ -35,16 +41,32 @@ def sklearn_layers(estimator: Any) -> Iterator[Layer]:
         raise ValueError("estimator: expected one label per sample, got a classifier of several labels at once")
     if mlp.out_activation_ not in ("identity", "logistic", "softmax"):
         raise ValueError(f"estimator: expected outputs A σ(W x + b) + c, got {mlp.out_activation_} of them")
+    _refuse_overrides("estimator", mlp, (MLPClassifier, MLPRegressor), ("predict", "predict_proba"))
     for place, scaler in enumerate(scalers):
-        yield _scaler(f"step {place} ({type(scaler).__name__})", scaler)
+        yield _scaler(f"step {place} ({type(scaler).__name__})", scaler, len(w))
     yield Linear("coefs_[0]", w.T, b)
     yield Activation("activation", _NAMES.get(mlp.activation, mlp.activation))
     yield Linear("coefs_[1]", a.T, c)
 
 
-def _scaler(where: str, scaler: Any) -> Layer:
+def _refuse_overrides(where: str, estimator: Any, kinds: tuple[type, ...], methods: tuple[str, ...]) -> None:
+    """Refuse a subclass that computes something else than the class whose attributes are read."""
+    base: Any = next(kind for kind in kinds if isinstance(estimator, kind))
+    for method in methods:
+        if getattr(type(estimator), method, None) is not getattr(base, method, None):
+            kind = type(estimator).__name__
+            raise TypeError(f"{where}: expected {base.__name__} with its own {method}, got {kind}, which has another")
+
+
+def _scaler(where: str, scaler: Any, features: int) -> Layer:
     if scaler is None or scaler == "passthrough":
         return Nothing(where)
+    if isinstance(scaler, _SCALERS):
+        _refuse_overrides(where, scaler, _SCALERS, ("transform",))
+        if not hasattr(scaler, "n_features_in_"):
+            raise ValueError(f"{where}: expected a fitted scaler; call fit first")
+        if scaler.n_features_in_ != features:
+            raise ValueError(f"{where}: expected a scaler of {features} features, got one of {scaler.n_features_in_}")
     if isinstance(scaler, preprocessing.StandardScaler):
         return _centred(where, scaler.mean_ if scaler.with_mean else 0.0, scaler.scale_ if scaler.with_std else 1.0)
     if isinstance(scaler, preprocessing.RobustScaler):

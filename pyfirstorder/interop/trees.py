@@ -1,7 +1,8 @@
 """The two layers in a tree of named arrays: parameters of JAX libraries, tensors of a file.
 
 A tree says neither which layer comes first nor which axis of a matrix is its input.  Names that differ in a number tell
-the order, or else the shapes, if only one order fits; the name of a matrix tells its axes: ``weight`` is (outputs,
+the order (``fc1``, ``fc2``), but for numbers that a library gives in the order in which layers were made (``Dense_0``);
+or else the shapes, if only one order fits; the name of a matrix tells its axes: ``weight`` is (outputs,
 inputs), as in torch and equinox, and every other (``kernel``, ``w``) is (inputs, outputs), as in flax, haiku and Keras.
 What is left open is asked for, never guessed.
 """
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pyfirstorder.problem import Array
 
 _OUTPUTS_FIRST = ("weight",)
+_BIASES = ("bias", "b")
 _KNOWN_ORDER = ("hidden", "output")  # the layers of pyfirstorder.interop.torch.TwoLayer
 
 
@@ -61,6 +63,7 @@ def _in_order(source: str, layers: list[Linear], is_sequence: bool) -> list[Line
     first, second = layers
     names = (first.where, second.where)
     is_numbered = re.sub(r"\d+", "", names[0]) == re.sub(r"\d+", "", names[1])
+    is_numbered &= not all(re.search(r"_\d+$", name) for name in names)  # in which order they were made
     if is_sequence or is_numbered or tuple(name.rpartition(".")[2] for name in names) == _KNOWN_ORDER:
         return layers
     fits = [pair for pair in (layers, layers[::-1]) if len(pair[0].weight) == pair[1].weight.shape[1]]
@@ -109,6 +112,8 @@ def _own_layer(where: str, items: list[tuple[str, Any]]) -> Linear | None:
         raise ValueError(f"{where}: expected a matrix and a vector, got {', '.join(found)}")
     if not matrices:
         return None
+    if vectors and vectors[0] not in _BIASES and not vectors[0].isdigit():
+        raise ValueError(f"{where}: expected the vector beside a matrix to be called bias or b, got {vectors[0]}")
     matrix = found[matrices[0]]
     return Linear(where, matrix if matrices[0] in _OUTPUTS_FIRST else matrix.T, found[vectors[0]] if vectors else None)
 
