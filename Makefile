@@ -11,6 +11,9 @@ BENCH := .venv-bench
 # The build of torch is the user's choice: one without CUDA saves gigabytes.
 TORCH_TESTED ?= torch==2.13.0
 
+# The engine for GPUs takes minutes to compile, and is not used there.
+WITHOUT_GPU := --config-settings=cmake.define.PYFIRSTORDER_CUDA=OFF
+
 test: $(TEST)/.installed
 	.ci/check $(TEST)/bin
 
@@ -29,7 +32,7 @@ $(TEST)/.installed: pyproject.toml CMakeLists.txt $(shell find csrc pyfirstorder
 
 $(DEMO)/.installed: pyproject.toml CMakeLists.txt $(shell find csrc pyfirstorder -type f -not -name '*.pyc' -not -name '*.so')
 	test -x $(DEMO)/bin/python || $(PYTHON) -m venv $(DEMO)
-	$(DEMO)/bin/python -m pip install --quiet ".[cli,data]"
+	$(DEMO)/bin/python -m pip install --quiet ".[cli,data]" $(WITHOUT_GPU)
 	touch $@
 
 # A plain and an adversarially trained network, both attacked on digits that they have not seen.
@@ -51,7 +54,7 @@ $(BENCH)/.installed: pyproject.toml CMakeLists.txt $(shell find csrc pyfirstorde
 	$(BENCH)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BENCH)/bin/python -m pip install --quiet $(TORCH)
 	$(BENCH)/bin/python -m pip install --quiet --group bench
-	$(BENCH)/bin/python -m pip install --quiet ".[numba,cli,data]"
+	$(BENCH)/bin/python -m pip install --quiet ".[numba,cli,data]" $(WITHOUT_GPU)
 	touch $@
 
 bench: $(BENCH)/.installed
