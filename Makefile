@@ -8,7 +8,8 @@ BENCH := .venv-bench
 
 .PHONY: test lint demo bench clean
 
-# The build of torch is the user's choice: one without CUDA saves gigabytes.
+# The build of torch is the user's choice: one without CUDA saves gigabytes.  It is asked for together with all else, or
+# something that wants a newer one replaces it.
 TORCH_TESTED ?= torch==2.13.0
 
 # The engine for GPUs takes minutes to compile, and is not used there.
@@ -24,8 +25,7 @@ lint: $(TEST)/.installed
 $(TEST)/.installed: pyproject.toml CMakeLists.txt $(shell find csrc pyfirstorder -type f -not -name '*.pyc' -not -name '*.so')
 	test -x $(TEST)/bin/python || $(PYTHON) -m venv $(TEST)
 	$(TEST)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(TEST)/bin/python -m pip install --quiet "$(TORCH_TESTED)"
-	$(TEST)/bin/python -m pip install --quiet --group test --group lint --group interop
+	$(TEST)/bin/python -m pip install --quiet "$(TORCH_TESTED)" --group test --group lint --group interop
 	$(TEST)/bin/python -m pip install --quiet ".[numba,cli,data]" --config-settings=cmake.define.PYFIRSTORDER_CUDA_FIBRES=ON
 	cd $(TEST) && bin/python -c "import pyfirstorder.backends.cpu, pyfirstorder.backends._cuda_fibres"
 	touch $@

@@ -26,6 +26,7 @@ def _gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with CuPy and a GPU."""
     monkeypatch.setitem(sys.modules, "cupy", stand_in)
     monkeypatch.setitem(backends._loaded, "cupy", CUPY_ON_NUMPY)
+    monkeypatch.setitem(backends._loaded, "cuda", ImportError("not here, even where it was compiled"))
     monkeypatch.delitem(arrays._givers, DeviceArray, raising=False)
 
 

@@ -17,7 +17,10 @@ from torch.autograd import forward_ad  # noqa: E402
 from pyfirstorder.interop import kept_networks, models  # noqa: E402
 from pyfirstorder.interop import torch as ours  # noqa: E402
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+pytestmark = [  # torch warns of its own use of torch.jit, when it first compiles or differentiates forwards
+    pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning"),
+]
 SMOOTH = [name for name in ACTIVATION_NAMES if not name.startswith(("relu", "leaky_relu", "elu", "identity"))]
 IN_TORCH = {
     "relu": F.relu,
