@@ -85,6 +85,11 @@ AttackResult<T> result_of(const Entries& given) {
   return result;
 }
 
+cuda::Halves halves_of(const Entries& given, const std::string& name) {
+  return {given.at<uint16_t>((name + ".high").c_str()), given.at<uint16_t>((name + ".low").c_str()),
+          given.at<int32_t>((name + ".exponent").c_str()), given.get<int64_t>((name + ".high.stride").c_str())};
+}
+
 template <class T>
 cuda::Part<T> part_of(const Entries& given) {
   cuda::Part<T> part{};
@@ -108,6 +113,10 @@ cuda::Part<T> part_of(const Entries& given) {
                   given.at<T>("hidden_backward"),
                   given.at<T>("hidden_bias"),
                   given.at<T>("output_bias"),
+                  halves_of(given, "hidden"),
+                  halves_of(given, "output"),
+                  halves_of(given, "output_backward"),
+                  halves_of(given, "hidden_backward"),
                   given.get<int64_t>("in_features"),
                   given.get<int64_t>("hidden_features"),
                   given.get<int64_t>("out_features"),
@@ -141,6 +150,7 @@ size_t workspace_bytes(const std::string& operation, const py::dict& entries) {
 PYBIND11_MODULE(PYFIRSTORDER_MODULE, module) {
   using namespace pyfirstorder;
   module.attr("PADDING") = cuda::kPadding;
+  module.attr("WIDE_OUTPUTS") = cuda::kWideOutputs;
   module.def("run_float32", run<float>);
   module.def("run_float64", run<double>);
   module.def("workspace_bytes_float32", workspace_bytes<float>);

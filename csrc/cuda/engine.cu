@@ -1,12 +1,8 @@
 // Kernels in the order of an operation.  Compiled by nvcc for GPUs, and by a plain compiler for fibres (threads.hpp).
 #include "engine.hpp"
-
-#include <stdexcept>
-#include <string>
-
+#include "launch.hpp"
 #include "warp.hpp"
 // after the words that they are written in
-#include "product.hpp"
 #include "row_kernels.hpp"
 
 namespace pyfirstorder::PYFIRSTORDER_TARGET {
@@ -14,44 +10,6 @@ namespace {
 
 using cuda::Operation;
 using cuda::Part;
-
-#if defined(__CUDACC__)
-
-template <class Kernel, class Job>
-__global__ void __launch_bounds__(kBlockThreads) entry(const __grid_constant__ Job job) {
-  Kernel::run(job);
-}
-
-template <class Kernel, class Job>
-void launch(const char* name, const Job& job, int64_t blocks, void* stream) {
-  if (blocks == 0) return;
-  entry<Kernel, Job><<<unsigned(blocks), kBlockThreads, 0, static_cast<cudaStream_t>(stream)>>>(job);
-  const cudaError_t error = cudaGetLastError();
-  if (error != cudaSuccess) throw std::runtime_error(std::string(name) + ": " + cudaGetErrorString(error));
-}
-
-int64_t most_blocks() {
-  constexpr int kBlocksPerProcessor = 4;  // enough warps to wait for memory
-  int device = 0, processors = 0;
-  cudaGetDevice(&device);
-  cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
-  return int64_t(processors > 0 ? processors : 1) * kBlocksPerProcessor;
-}
-
-#else
-
-template <class Kernel, class Job>
-void launch(const char* name, const Job& job, int64_t blocks, void*) {
-  const auto body = [](const void* of) { Kernel::run(*static_cast<const Job*>(of)); };
-  if (!fibres::run(blocks, kBlockThreads, body, &job))
-    throw std::runtime_error(std::string(name) + ": its threads wait for each other");
-}
-
-int64_t most_blocks() {
-  return 2;  // so that a warp takes more than one row
-}
-
-#endif
 
 template <class T>
 Call<T> call_of(const Part<T>& part, void* workspace) {
@@ -66,10 +24,10 @@ Call<T> call_of(const Part<T>& part, void* workspace) {
   call.network.parameter = w.parameter;
   call.network.hidden_bias = w.hidden_bias;
   call.network.output_bias = w.output_bias;
-  call.hidden = {w.hidden, d, m, padded<T>(m)};
-  call.output = {w.output, m, k, padded<T>(k)};
-  call.output_backward = {w.output_backward, k, m, padded<T>(m)};
-  call.hidden_backward = {w.hidden_backward, m, d, padded<T>(d)};
+  call.hidden = {w.hidden, d, m, padded<T>(m), w.hidden_halves};
+  call.output = {w.output, m, k, padded<T>(k), w.output_halves};
+  call.output_backward = {w.output_backward, k, m, padded<T>(m), w.output_backward_halves};
+  call.hidden_backward = {w.hidden_backward, m, d, padded<T>(d), w.hidden_backward_halves};
   call.space = static_cast<char*>(workspace);
   call.task.network = static_cast<const Network<T>*>(workspace);
   call.first = part.first;
@@ -89,25 +47,43 @@ class Launcher {
     launch<Kernel>(name, call_, call_.warps / kBlockWarps, stream_);
   }
 
-  void product(const char* name, Rows<T> x, const Matrix<T>& matrix, const T* start, Rows<T> c,
-               const int* ended) const {
-    const ProductJob<T> job = {x, call_.rows, matrix, start, c, ended};
-    launch<Product<T>>(name, job, Product<T>::blocks(job), stream_);
-  }
-
-  void forward(const Space<T>& space, const int* ended) const {
-    product("hidden product", space.rows.x, call_.hidden, call_.network.hidden_bias, space.hidden, ended);
+  void forward(const Space<T>& space) const {
+    const Network<T>& network = call_.network;
+    product("hidden product", space, space.x, call_.hidden, network.hidden_bias, space.hidden.numbers);
     rows<Activate<T>>("activation");
-    product("output product", space.hidden, call_.output, call_.network.output_bias, space.output, ended);
+    if (space.is_wide())
+      product("output product", space, space.hidden, call_.output, network.output_bias, space.output);
+    else narrow_product("output product", space, network.output_bias);
   }
 
-  void backward(const Space<T>& space, const int* ended) const {
-    product("residual product", space.rows.residual, call_.output_backward, nullptr, space.hidden, ended);
+  void backward(const Space<T>& space) const {
+    if (space.is_wide())
+      product("residual product", space, space.residual, call_.output_backward, nullptr, space.hidden.numbers);
     rows<Signal<T>>("signal");
-    product("gradient product", space.hidden, call_.hidden_backward, nullptr, space.rows.gradient, ended);
+    product("gradient product", space, space.hidden, call_.hidden_backward, nullptr, space.gradient);
   }
 
  private:
+  void product(const char* name, const Space<T>& space, const Factor<T>& x, const Matrix<T>& matrix, const T* start,
+               Rows<T> c) const {
+    if constexpr (kHasHalves<T>) {
+      const TensorJob job = {read_only(x.halves), space.live, matrix.halves, matrix.depth, matrix.columns, start, 0, c};
+      launch<TensorProduct<3>>(name, job, TensorProduct<3>::blocks(job), stream_);
+    } else {
+      constexpr int kThreadColumns = 4;
+      plain_product<kThreadColumns>(name, {x.numbers, space.live, matrix, start, c});
+    }
+  }
+
+  void narrow_product(const char* name, const Space<T>& space, const T* start) const {
+    plain_product<1>(name, {space.hidden.numbers, space.live, call_.output, start, space.output});
+  }
+
+  template <int kThreadColumns>
+  void plain_product(const char* name, const ProductJob<T>& job) const {
+    launch<Product<T, kThreadColumns>>(name, job, Product<T, kThreadColumns>::blocks(job), stream_);
+  }
+
   const Call<T>& call_;
   void* stream_;
 };
@@ -116,7 +92,7 @@ template <class T>
 void run_forward(const Call<T>& call, void* stream) {
   const Launcher<T> launcher(call, stream);
   launcher.template rows<LoadRows<T>>("load");
-  launcher.forward(Space<T>(call), nullptr);
+  launcher.forward(Space<T>(call));
   launcher.template rows<StoreOutputs<T>>("store outputs");
 }
 
@@ -125,10 +101,10 @@ void run_input_gradient(const Call<T>& call, void* stream) {
   const Launcher<T> launcher(call, stream);
   const Space<T> space(call);
   launcher.template rows<LoadRows<T>>("load");
-  launcher.forward(space, nullptr);
+  launcher.forward(space);
   launcher.template rows<StoreOutputs<T>>("store outputs");
   launcher.template rows<Losses<T>>("losses");
-  launcher.backward(space, nullptr);
+  launcher.backward(space);
   launcher.template rows<StoreGradients<T>>("store gradients");
 }
 
@@ -139,16 +115,20 @@ void run_attack(const Call<T>& call, void* stream) {
   on_host.task.network = &call.network;
   const AttackSpace<T> space(on_host, Worker{0, call.warps});
   launcher.template rows<StoreNetwork<T>>("store network");
-  const bool traces = space.loop.traces();
   launcher.template rows<LoadBox<T>>("load box");
   launcher.template rows<BeginRows<T>>("begin");
-  for (int64_t t = 0; t <= call.task.options.steps; ++t) {
-    launcher.template rows<KeepOutputs<T>>("keep outputs");
-    launcher.forward(space, space.ended);
+  const auto evaluate = [&](const Launcher<T>& launcher, bool with_gradient) {
+    launcher.forward(space);
     launcher.template rows<TakeLosses<T>>("losses");
-    if (t < call.task.options.steps || traces) launcher.backward(space, space.ended);
+    if (with_gradient) launcher.backward(space);
     launcher.template rows<StepRows<T>>("step");
-  }
+  };
+  repeat(stream, call.task.options.steps, [&](void* stream) {
+    const Launcher<T> launcher(call, stream);
+    evaluate(launcher, true);
+    launch<TakeOutEnded<T>>("live rows", call, 1, stream);
+  });
+  evaluate(launcher, space.loop.traces());
   launcher.template rows<Finish<T>>("finish");
 }
 

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include "../core/types.hpp"
 
@@ -12,15 +13,26 @@ namespace pyfirstorder::cuda {
 
 enum class Operation : int { forward, input_gradient, project, random_start, attack };
 
+// Rows of floats as halves, see halves.hpp.
+struct Halves {
+  const uint16_t *high, *low;
+  const int32_t* exponent;
+  int64_t stride;
+};
+
 // The weights: W and A (weights of the gradients), Wᵀ and Aᵀ (of the products), row by row, padded with zeros to
-// `padding` numbers, like the biases.
+// `padding` numbers, like the biases; for tensor cores transposed, in halves.  Which of both there are, and must be:
+// halves in float32, but for outputs of less than kWideOutputs; the others elsewhere.
 constexpr int64_t kPadding = 32;
+constexpr int64_t kWideOutputs = 32;
 
 template <class T>
 struct Weights {
   const T *hidden, *output;                    // Wᵀ (d, m), Aᵀ (m, k)
   const T *output_backward, *hidden_backward;  // A (k, m), W (m, d)
   const T *hidden_bias, *output_bias;
+  Halves hidden_halves, output_halves;                    // W (m, d), A (k, m)
+  Halves output_backward_halves, hidden_backward_halves;  // Aᵀ (m, k), Wᵀ (d, m)
   int64_t in_features, hidden_features, out_features;
   Activation activation;
   double parameter;

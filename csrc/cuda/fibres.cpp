@@ -1,10 +1,10 @@
 #include "fibres.hpp"
 
+#include <math.h>
 #include <setjmp.h>
 #include <ucontext.h>
 
 #include <memory>
-#include <vector>
 
 namespace pyfirstorder::fibres {
 namespace {
@@ -53,11 +53,11 @@ void enter() {
 }
 
 void prepare(Schedule& s) {
-  s.all = Group{int(s.strands.size()), 0, 0, {}};
-  for (Group& warp : s.warps) warp = Group{32, 0, 0, {}};
+  s.all = Group{int(s.strands.size()), 0, 0, {}, {}};
+  for (Group& warp : s.warps) warp = Group{32, 0, 0, {}, {}};
   for (size_t i = 0; i < s.strands.size(); ++i) {
     Strand& strand = s.strands[i];
-    strand.fibre = {int(i), &s.block, &s.warps[i / 32], &s.all};
+    strand.fibre = {int(i), &s.block, &s.warps[i / 32], &s.all, {}, 0};
     strand.started = strand.ended = false;
     strand.waits_for = nullptr;
     if (!strand.stack) {
@@ -109,6 +109,59 @@ void wait(Group& group) {
   strand.waits_for = &group;
   strand.round = group.round;
   if (_setjmp(strand.place) == 0) _longjmp(s.home, 1);
+}
+
+uint16_t half_bits(float value) {
+  const _Float16 half = _Float16(value);
+  uint16_t bits;
+  memcpy(&bits, &half, sizeof bits);
+  return bits;
+}
+
+float of_half_bits(uint16_t bits) {
+  _Float16 half;
+  memcpy(&half, &bits, sizeof half);
+  return float(half);
+}
+
+void multiply_tile(float (&sums)[4], const uint32_t (&left)[4], const uint32_t (&right)[2]) {
+  Group& warp = *current()->warp;
+  const int own = current()->thread % 32, row = own / 4, column = own % 4 * 2;
+  auto& tiles = warp.tiles[warp.round % 2];
+  memcpy(tiles[own], left, sizeof left);
+  memcpy(tiles[own] + 4, right, sizeof right);
+  wait(warp);
+  // lane 4 i + j holds columns 2 j and 2 j + 1 of rows i and i + 8: the first eight columns, then the others
+  const auto element = [&](int i, int k, int first, int rows_apart) {
+    const int part = first + rows_apart * (i / 8) + (first == 4 ? 1 : 2) * (k / 8);
+    return double(of_half_bits(uint16_t(tiles[4 * (i % 8) + k % 8 / 2][part] >> 16 * (k % 2))));
+  };
+  for (int c = 0; c < 4; ++c) {
+    double sum = sums[c];
+    for (int k = 0; k < 16; ++k) sum += element(row + 8 * (c / 2), k, 0, 1) * element(column + c % 2, k, 4, 0);
+    const float nearest = float(sum);
+    sums[c] = fabs(double(nearest)) > fabs(sum) ? nextafterf(nearest, 0.0f) : nearest;
+  }
+}
+
+void copy_ahead(void* to, const void* from, bool inside) {
+  Fibre& fibre = *current();
+  fibre.copies.push_back({to, inside ? from : nullptr, fibre.groups});
+}
+
+void end_copies() {
+  ++current()->groups;
+}
+
+void wait_for_copies(int64_t later) {
+  Fibre& fibre = *current();
+  size_t kept = 0;
+  for (const Copy& copy : fibre.copies) {
+    if (copy.group >= fibre.groups - later) fibre.copies[kept++] = copy;
+    else if (copy.from) memcpy(copy.to, copy.from, 16);
+    else memset(copy.to, 0, 16);
+  }
+  fibre.copies.resize(kept);
 }
 
 bool run(int64_t blocks, int threads, void (*body)(const void*), const void* argument) {

@@ -7,6 +7,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include <vector>
+
 namespace pyfirstorder::fibres {
 
 struct Block {
@@ -18,12 +20,22 @@ struct Group {
   int size, arrived;
   int64_t round;  // how often all have met
   uint64_t values[2][32];
+  uint32_t tiles[2][32][6];  // by lane: what it holds of two matrices
+};
+
+// A copy to shared memory that may arrive at any time until it is waited for.
+struct Copy {
+  void* to;
+  const void* from;  // null: zeros
+  int64_t group;
 };
 
 struct Fibre {
   int thread;
   Block* block;
   Group *warp, *all;
+  std::vector<Copy> copies;
+  int64_t groups;  // of copies that have been ended
 };
 
 Fibre* current();
@@ -61,6 +73,17 @@ inline uint32_t ballot(bool flag) {
   for (int i = 0; i < 32; ++i) bits |= uint32_t(warp.values[side][i]) << i;
   return bits;
 }
+
+uint16_t half_bits(float value);
+float of_half_bits(uint16_t bits);
+
+// As a tensor core does it: exact products, whose sum is cut off, not rounded.
+void multiply_tile(float (&sums)[4], const uint32_t (&left)[4], const uint32_t (&right)[2]);
+
+// Copies arrive as late as they may.
+void copy_ahead(void* to, const void* from, bool inside);
+void end_copies();
+void wait_for_copies(int64_t later);
 
 // Runs `body(argument)` on all threads of all blocks, block after block; false if a block can get no further.
 bool run(int64_t blocks, int threads, void (*body)(const void*), const void* argument);

@@ -1,43 +1,48 @@
 // The product of rows with a matrix, for blocks of threads: C (rows x columns) = start + X (rows x depth) · matrix.
 //
-// A block computes kTileRows x kTileColumns elements, a warp 8 rows of them, a thread 4 columns of those.  Pieces of X
-// and of the matrix lie in shared memory.  Every element is one chain of fused multiply-adds over the depth in
+// Of float64, and of the few columns of small outputs; others are those of tensor cores (tensor_product.hpp).  A warp
+// of a block computes 8 rows of its tile, a thread kThreadColumns columns of those.  Pieces of X and of the matrix lie
+// in shared memory.  Every element is one chain of fused multiply-adds over the depth in
 // ascending order, beginning at its start value, so a row's result does not depend on its neighbours.
 #pragma once
 
-#include "warp.hpp"
+#include "engine.hpp"
+#include "live_rows.hpp"
 // after the words that it is written in
 #include "../rows/arena.hpp"
 
 namespace pyfirstorder::PYFIRSTORDER_TARGET {
 
-constexpr int kWarpRows = 8, kThreadColumns = 4;
-constexpr int kTileRows = kWarpRows * kBlockWarps, kTileColumns = kThreadColumns * kWarp;
+constexpr int kWarpRows = 8;
+constexpr int kTileRows = kWarpRows * kBlockWarps;
 constexpr int kTileDepth = 16;  // of the pieces in shared memory: 12 KiB of floats
 
-// A matrix in main memory of the device, row by row; `stride` numbers apart, padded with zeros to whole vectors.
+// A matrix in main memory of the device, row by row; `stride` numbers apart, padded with zeros to whole vectors.  For
+// tensor cores its columns, in halves; one of the two may be missing.
 template <class T>
 struct Matrix {
   const T* data;
   int64_t depth, columns, stride;
+  cuda::Halves halves;
 };
 
 template <class T>
 struct ProductJob {
   Rows<T> x;
-  int64_t rows;
+  LiveRows rows;
   Matrix<T> matrix;
   const T* start;  // one value per column, padded; null for zero
   Rows<T> c;
-  const int* ended;  // by row, null if none has: tiles of ended rows alone are left out
 };
 
-template <class T>
+template <class T, int kThreadColumns>
 struct Product {
+  static constexpr int kTileColumns = kThreadColumns * kWarp;
+
   static int64_t blocks(const ProductJob<T>& job) { return row_tiles(job) * column_tiles(job); }
 
   static PYFIRSTORDER_INLINE int64_t row_tiles(const ProductJob<T>& job) {
-    return (job.rows + kTileRows - 1) / kTileRows;
+    return (job.rows.most + kTileRows - 1) / kTileRows;
   }
   static PYFIRSTORDER_INLINE int64_t column_tiles(const ProductJob<T>& job) {
     return (job.matrix.columns + kTileColumns - 1) / kTileColumns;
@@ -47,7 +52,8 @@ struct Product {
     // neighbouring blocks share columns of the matrix
     const int64_t first_row = block_index() % row_tiles(job) * kTileRows;
     const int64_t first_column = block_index() / row_tiles(job) * kTileColumns;
-    if (all_ended(job, first_row)) return;
+    const int64_t rows = job.rows.count();
+    if (first_row >= rows) return;
     PYFIRSTORDER_SHARED T left[kTileDepth][kTileRows];
     PYFIRSTORDER_SHARED T right[kTileDepth][kTileColumns];
     const int64_t column = first_column + kThreadColumns * lane();
@@ -68,28 +74,23 @@ struct Product {
       sync_block();
     }
     for (int i = 0; i < kWarpRows; ++i) {
-      const int64_t row = first_row + kWarpRows * warp_of_block() + i;
+      const int64_t place = first_row + kWarpRows * warp_of_block() + i;
+      if (place >= rows) break;
+      T* const c = row_of(job.c, job.rows.at(place));
       for (int j = 0; j < kThreadColumns; ++j)
-        if (row < job.rows && column + j < job.c.stride) row_of(job.c, row)[column + j] = sums[i][j];
+        if (column + j < job.c.stride) c[column + j] = sums[i][j];
     }
   }
 
  private:
-  static PYFIRSTORDER_KERNEL bool all_ended(const ProductJob<T>& job, int64_t first_row) {
-    if (!job.ended) return false;
-    for (int64_t row = first_row; row < first_row + kTileRows && row < job.rows; ++row)
-      if (!job.ended[row]) return false;
-    return true;
-  }
-
   // Zeros where there are no rows or columns.
   static PYFIRSTORDER_KERNEL void load_pieces(const ProductJob<T>& job, int64_t first_row, int64_t first_column,
                                               int64_t k, T (&left)[kTileDepth][kTileRows],
                                               T (&right)[kTileDepth][kTileColumns]) {
     for (int i = thread_index(); i < kTileDepth * kTileRows; i += kBlockThreads) {
-      const int64_t row = first_row + i / kTileDepth, at = k + i % kTileDepth;
-      const bool inside = row < job.rows && at < job.matrix.depth;
-      left[i % kTileDepth][i / kTileDepth] = inside ? row_of(job.x, row)[at] : T(0);
+      const int64_t place = first_row + i / kTileDepth, at = k + i % kTileDepth;
+      const bool inside = place < job.rows.count() && at < job.matrix.depth;
+      left[i % kTileDepth][i / kTileDepth] = inside ? row_of(job.x, job.rows.at(place))[at] : T(0);
     }
     for (int i = thread_index(); i < kTileDepth * kTileColumns; i += kBlockThreads) {
       const int64_t at = k + i / kTileColumns, column = first_column + i % kTileColumns;

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "product.hpp"
+#include "tensor_product.hpp"
 // after the words that it is written in
 #include "../rows/names.hpp"
 #include "../rows/row_loop.hpp"
@@ -25,41 +26,86 @@ struct Call {
 };
 
 template <class T>
+constexpr bool kHasHalves = sizeof(T) == 4;
+
+// Rows that a product multiplies: tensor cores take them in halves.
+template <class T>
+struct Factor {
+  Rows<T> numbers;
+  HalfRows halves;
+  int64_t columns;
+
+  // After this warp has written the row.
+  PYFIRSTORDER_INLINE void split(int64_t row) const {
+    if constexpr (kHasHalves<T>) {
+      sync_warp();
+      split_row(row_of(numbers, row), columns, halves, row);
+    }
+  }
+};
+
+template <class T>
+PYFIRSTORDER_INLINE Factor<T> take_factor(Arena& arena, int64_t rows, int64_t columns, bool in_halves) {
+  const Rows<T> numbers = arena.take_rows<T>(rows, columns);
+  return {numbers, in_halves ? take_half_rows(arena, rows, columns) : HalfRows{}, columns};
+}
+
+template <class T>
 struct Space {
   PYFIRSTORDER_INLINE explicit Space(const Call<T>& call) : task(call.task), network(call.network), arena(call.space) {
     const int64_t d = network.in_features, m = network.hidden_features, k = network.out_features;
     stored_network = arena.take<Network<T>>(1);
-    rows.x = arena.take_rows<T>(call.rows, d);
-    rows.gradient = arena.take_rows<T>(call.rows, d);
-    rows.residual = arena.take_rows<T>(call.rows, k);
-    hidden = arena.take_rows<T>(call.rows, m);
+    x = take_factor<T>(arena, call.rows, d, kHasHalves<T>);
+    hidden = take_factor<T>(arena, call.rows, m, kHasHalves<T>);
+    residual = take_factor<T>(arena, call.rows, k, kHasHalves<T> && is_wide());
+    gradient = arena.take_rows<T>(call.rows, d);
     slope = arena.take_rows<T>(call.rows, m);
     output = arena.take_rows<T>(call.rows, k);
     ended = arena.take<int>(call.rows);
+    live = {arena.take<int>(call.rows), arena.take<int>(1), call.rows};
   }
 
   PYFIRSTORDER_INLINE size_t bytes() const { return arena.used(); }
+  PYFIRSTORDER_INLINE bool is_wide() const { return network.out_features >= cuda::kWideOutputs; }
 
   const Task<T>& task;
   const Network<T>& network;
   Arena arena;
   Network<T>* stored_network;
-  Evaluated<T> rows;
-  Rows<T> hidden, slope, output;
+  Factor<T> x;         // iterates
+  Factor<T> hidden;    // W x + b, σ(h), at last σ' ⊙ Aᵀ r
+  Factor<T> residual;  // ∂L/∂z up to scale
+  Rows<T> gradient;    // ∂L/∂x up to the same scale
+  Rows<T> slope, output;
   int* ended;
+  LiveRows live;
 };
 
 PYFIRSTORDER_INLINE int64_t warp_index() {
   return block_index() * kBlockWarps + warp_of_block();
 }
 
-// Calls `body(row)` for the rows of this warp.
+// Calls `body(row)` for this warp's share of so many rows.
 template <class T, class Body>
 PYFIRSTORDER_INLINE void for_rows(const Call<T>& call, int64_t rows, Body body) {
   for (int64_t row = warp_index(); row < rows; row += call.warps) {
     body(row);
     sync_warp();
   }
+}
+
+template <class T, class Body>
+PYFIRSTORDER_INLINE void for_live_rows(const Call<T>& call, const LiveRows& live, Body body) {
+  for_rows(call, live.count(), [&](int64_t place) { body(live.at(place)); });
+}
+
+// At the beginning of a call all rows are live.
+template <class T>
+PYFIRSTORDER_INLINE void begin_live(const Space<T>& space, int64_t row) {
+  if (lane() != 0) return;
+  space.ended[row] = 0;
+  space.live.list[row] = int(row);
+  if (row == 0) *space.live.counted = int(space.live.most);
 }
 
 template <class T>
@@ -71,7 +117,10 @@ PYFIRSTORDER_INLINE Worker worker_of(const Call<T>& call) {
 template <class T>
 struct AttackSpace : Space<T> {
   PYFIRSTORDER_INLINE AttackSpace(const Call<T>& call, Worker worker)
-      : Space<T>(call), loop(call.task, this->arena, this->rows, call.rows, call.rows, worker), slots(loop.slots()) {}
+      : Space<T>(call),
+        loop(call.task, this->arena, {this->x.numbers, this->residual.numbers, this->gradient}, call.rows, call.rows,
+             worker),
+        slots(loop.slots()) {}
 
   // The row's slot, copied to where this warp can change it.
   PYFIRSTORDER_INLINE void take(int64_t row) {
@@ -111,7 +160,8 @@ struct BeginRows {
       space.loop.work_on(&space.own);
       space.loop.begin(row);
       space.give_back(row);
-      if (lane() == 0) space.ended[row] = 0;
+      space.x.split(row);
+      begin_live(space, row);
     });
   }
 };
@@ -122,23 +172,36 @@ struct Activate {
     Space<T> space(call);
     const int64_t n = padded<T>(call.network.hidden_features);
     with_activation(call.network.activation, [&](auto activation) {
-      for_rows(call, call.rows, [&](int64_t row) {
-        activate_row(activation, row_of(space.hidden, row), row_of(space.slope, row), n, T(call.network.parameter));
+      for_live_rows(call, space.live, [&](int64_t row) {
+        activate_row(activation, row_of(space.hidden.numbers, row), row_of(space.slope, row), n,
+                     T(call.network.parameter));
+        if (space.is_wide()) space.hidden.split(row);
       });
     });
   }
 };
 
-// σ' ⊙ Aᵀ r, in place.
+// σ' ⊙ Aᵀ r.  Where there are few outputs, the product with Aᵀ is made here; else it lies in its place already.
 template <class T>
 struct Signal {
   static PYFIRSTORDER_KERNEL void run(const Call<T>& call) {
     Space<T> space(call);
-    for_rows(call, call.rows, [&](int64_t row) {
-      T* const hidden = row_of(space.hidden, row);
-      for (int64_t j = 0; j < padded<T>(call.network.hidden_features); j += lanes<T>())
-        store(hidden + j, load(hidden + j) * load(row_of(space.slope, row) + j));
+    for_live_rows(call, space.live, [&](int64_t row) {
+      T* const hidden = row_of(space.hidden.numbers, row);
+      for (int64_t j = 0; j < padded<T>(call.network.hidden_features); j += lanes<T>()) {
+        const T signal = space.is_wide() ? load(hidden + j) : pulled_back(call, row_of(space.residual.numbers, row), j);
+        store(hidden + j, signal * load(row_of(space.slope, row) + j));
+      }
+      space.hidden.split(row);
     });
+  }
+
+ private:
+  static PYFIRSTORDER_KERNEL T pulled_back(const Call<T>& call, const T* residual, int64_t j) {
+    const Matrix<T>& matrix = call.output_backward;
+    T sum = 0;
+    for (int64_t c = 0; c < matrix.depth; ++c) sum = fma(residual[c], load(matrix.data + c * matrix.stride + j), sum);
+    return sum;
   }
 };
 
@@ -146,33 +209,23 @@ template <class T>
 PYFIRSTORDER_INLINE LossValue<T> loss_of_row(const Space<T>& space, int64_t row, int64_t sample, T* output) {
   const int64_t k = space.network.out_features;
   return with_loss(space.task.objective.loss, [&](auto loss) {
-    return decltype(loss)::apply(output, row_of(space.rows.residual, row), target_of(space.task.objective, sample, k),
-                                 k);
+    return decltype(loss)::apply(output, row_of(space.residual.numbers, row),
+                                 target_of(space.task.objective, sample, k), k);
   });
 }
-
-// Keeps the outputs of the iterate before; between the two products of a forward pass.
-template <class T>
-struct KeepOutputs {
-  static PYFIRSTORDER_KERNEL void run(const Call<T>& call) {
-    AttackSpace<T> space(call, worker_of(call));
-    for_rows(call, call.rows, [&](int64_t row) {
-      if (!space.ended[row]) space.loop.keep_output(row);
-    });
-  }
-};
 
 template <class T>
 struct TakeLosses {
   static PYFIRSTORDER_KERNEL void run(const Call<T>& call) {
     AttackSpace<T> space(call, worker_of(call));
-    for_rows(call, call.rows, [&](int64_t row) {
-      if (space.ended[row]) return;
+    for_live_rows(call, space.live, [&](int64_t row) {
       space.take(row);
+      space.loop.keep_output(row);
       T* const output = row_of(space.loop.output(), row);
       copy(output, row_of(space.output, row), call.network.out_features);
       space.loop.take_loss(row, loss_of_row(space, row, space.own.sample, row_of(space.output, row)));
       space.give_back(row);
+      if (space.is_wide()) space.residual.split(row);
     });
   }
 };
@@ -181,14 +234,23 @@ template <class T>
 struct StepRows {
   static PYFIRSTORDER_KERNEL void run(const Call<T>& call) {
     AttackSpace<T> space(call, worker_of(call));
-    for_rows(call, call.rows, [&](int64_t row) {
-      if (space.ended[row]) return;
+    for_live_rows(call, space.live, [&](int64_t row) {
       space.take(row);
       const bool ended = space.loop.take_iterate(row, [](int64_t, const T*, const T*, int64_t) {});
       ++space.own.t;
       space.give_back(row);
       if (lane() == 0) space.ended[row] = ended;
+      if (!ended) space.x.split(row);
     });
+  }
+};
+
+// By one block.
+template <class T>
+struct TakeOutEnded {
+  static PYFIRSTORDER_KERNEL void run(const Call<T>& call) {
+    const Space<T> space(call);
+    space.live.take_out(space.ended);
   }
 };
 
@@ -215,8 +277,11 @@ struct LoadRows {
   static PYFIRSTORDER_KERNEL void run(const Call<T>& call) {
     Space<T> space(call);
     const int64_t d = call.network.in_features;
-    for_rows(call, call.rows,
-             [&](int64_t row) { copy_row(call.task.x + (call.first + row) * d, d, row_of(space.rows.x, row)); });
+    for_rows(call, call.rows, [&](int64_t row) {
+      copy_row(call.task.x + (call.first + row) * d, d, row_of(space.x.numbers, row));
+      space.x.split(row);
+      begin_live(space, row);
+    });
   }
 };
 
@@ -239,6 +304,7 @@ struct Losses {
       const LossValue<T> value = loss_of_row(space, row, call.first + row, row_of(space.output, row));
       call.task.loss_out[call.first + row] = value.value;
       call.task.scale_out[call.first + row] = value.scale;
+      if (space.is_wide()) space.residual.split(row);
     });
   }
 };
@@ -251,7 +317,7 @@ struct StoreGradients {
     for_rows(call, call.rows, [&](int64_t row) {
       const T scale = call.task.scale_out[call.first + row];
       for (int64_t j = lane(); j < d; j += kWarp)
-        call.task.rows_out[(call.first + row) * d + j] = scale * row_of(space.rows.gradient, row)[j];
+        call.task.rows_out[(call.first + row) * d + j] = scale * row_of(space.gradient, row)[j];
     });
   }
 };

@@ -9,7 +9,9 @@
 
 #include "../core/target.hpp"
 
-#if !defined(__CUDACC__)
+#if defined(__CUDACC__)
+#include <cuda_fp16.h>
+#else
 #include "fibres.hpp"
 #endif
 
@@ -22,6 +24,7 @@ constexpr int kWarp = 32;  // threads of a warp
 constexpr int kBlockThreads = 256;
 
 #define PYFIRSTORDER_SHARED __shared__
+#define PYFIRSTORDER_UNROLLED _Pragma("unroll")  // for loops over arrays that are to be registers
 #define PYFIRSTORDER_KERNEL __device__ inline
 constexpr unsigned kAllLanes = 0xFFFFFFFFu;
 
@@ -63,12 +66,39 @@ PYFIRSTORDER_INLINE int count_bits(uint32_t bits) {
   PYFIRSTORDER_ON_DEVICE(return __popc(bits);)
   return int(bits & 1);
 }
+PYFIRSTORDER_INLINE uint16_t half_bits(float value) {
+  PYFIRSTORDER_ON_DEVICE(return __half_as_ushort(__float2half_rn(value));)
+  return uint16_t(value);
+}
+PYFIRSTORDER_INLINE float of_half_bits(uint16_t bits) {
+  PYFIRSTORDER_ON_DEVICE(return __half2float(__ushort_as_half(bits));)
+  return float(bits);
+}
+PYFIRSTORDER_INLINE void multiply_tile(float (&sums)[4], const uint32_t (&left)[4], const uint32_t (&right)[2]) {
+  PYFIRSTORDER_ON_DEVICE(asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
+                                      "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};" : "+f"(sums[0]),
+                                      "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3]) : "r"(left[0]), "r"(left[1]),
+                                      "r"(left[2]), "r"(left[3]), "r"(right[0]), "r"(right[1]));)
+}
+PYFIRSTORDER_INLINE void copy_ahead(void* shared, const void* global, bool inside) {
+  PYFIRSTORDER_ON_DEVICE(
+      const unsigned to = unsigned(__cvta_generic_to_shared(shared));
+      asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(global), "r"(inside ? 16 : 0));)
+}
+PYFIRSTORDER_INLINE void end_copies() {
+  PYFIRSTORDER_ON_DEVICE(asm volatile("cp.async.commit_group;");)
+}
+template <int kLater>
+PYFIRSTORDER_INLINE void wait_for_copies() {
+  PYFIRSTORDER_ON_DEVICE(asm volatile("cp.async.wait_group %0;" ::"n"(kLater));)
+}
 
 #else
 
 constexpr int kBlockThreads = 64;  // as few as show how warps wait for each other
 
 #define PYFIRSTORDER_SHARED static thread_local
+#define PYFIRSTORDER_UNROLLED
 #define PYFIRSTORDER_KERNEL inline
 
 inline int thread_index() {
@@ -95,6 +125,33 @@ inline uint32_t lanes_with(bool flag) {
 }
 inline int count_bits(uint32_t bits) {
   return __builtin_popcount(bits);
+}
+
+// The nearest half-precision number, and back.
+inline uint16_t half_bits(float value) {
+  return fibres::half_bits(value);
+}
+inline float of_half_bits(uint16_t bits) {
+  return fibres::of_half_bits(bits);
+}
+
+// sums (16 x 8) += left (16 x 16) · rightᵀ (8 x 16), of halves, by the 32 lanes of a warp, whose shares are those of
+// PTX's mma.m16n8k16.
+inline void multiply_tile(float (&sums)[4], const uint32_t (&left)[4], const uint32_t (&right)[2]) {
+  fibres::multiply_tile(sums, left, right);
+}
+
+// 16 bytes from main to shared memory, or zeros, some time before wait_for_copies: it waits for all copies of this
+// thread but those of the last kLater groups, each of which ends with end_copies.
+inline void copy_ahead(void* shared, const void* global, bool inside) {
+  fibres::copy_ahead(shared, global, inside);
+}
+inline void end_copies() {
+  fibres::end_copies();
+}
+template <int kLater>
+inline void wait_for_copies() {
+  fibres::wait_for_copies(kLater);
 }
 
 #endif

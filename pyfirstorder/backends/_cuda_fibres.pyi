@@ -1,6 +1,7 @@
 from typing import Any
 
 PADDING: int
+WIDE_OUTPUTS: int
 
 def run_float32(operation: str, entries: dict[str, Any]) -> None: ...
 def run_float64(operation: str, entries: dict[str, Any]) -> None: ...

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     Move = Callable[[Array], Array]
 
-MOST_WORKSPACE = 2**30  # bytes: some 40,000 rows of 784 inputs and 1,024 hidden units
+MOST_WORKSPACE = 2**30  # bytes: some 30,000 rows of 784 inputs and 1,024 hidden units
+_HALF_EXPONENT = 15  # of magnitudes below 2**15, which a half can hold
 
 
 class CudaBackend:
@@ -160,6 +161,7 @@ class CudaBackend:
             weights.prepared[place] = self._prepared(weights)
         kept: dict[str, Array] = weights.prepared[place]
         entries: dict[str, Any] = {name: _address(array) for name, array in kept.items()}
+        entries |= {f"{name}.stride": array.shape[1] for name, array in kept.items() if name.endswith(".high")}
         entries |= {
             "in_features": weights.hidden_weight.shape[1],
             "hidden_features": len(weights.hidden_weight),
@@ -169,25 +171,39 @@ class CudaBackend:
         }
         return kept, entries
 
-    def _prepared(self, weights: Weights) -> dict[str, Array]:
-        """The matrices of csrc/cuda/engine.hpp."""
+    def _prepared(self, weights: Weights) -> dict[str, Any]:
+        """The matrices of csrc/cuda/engine.hpp, on the device, and the distances of their rows."""
         w, a = weights.hidden_weight, weights.output_weight
-        matrices = {
-            "hidden": w.T,
-            "output": a.T,
-            "output_backward": a,
-            "hidden_backward": w,
-            "hidden_bias": weights.hidden_bias[None],
-            "output_bias": weights.output_bias[None],
-        }
-        return {name: self._library.asarray(self._padded(matrix)) for name, matrix in matrices.items()}
+        hidden = {"hidden": w.T, "hidden_backward": w}
+        output = {"output": a.T, "output_backward": a}
+        is_wide, in_halves = len(a) >= self._engine.WIDE_OUTPUTS, w.dtype == np.float32
+        for_tensor_cores = {**hidden, **(output if is_wide else {})} if in_halves else {}
+        matrices = {name: matrix for name, matrix in {**hidden, **output}.items() if name not in for_tensor_cores}
+        matrices |= {"hidden_bias": weights.hidden_bias[None], "output_bias": weights.output_bias[None]}
+        kept = {name: self._library.asarray(self._padded(matrix)) for name, matrix in matrices.items()}
+        for name, matrix in for_tensor_cores.items():
+            kept |= {f"{name}.{part}": self._library.asarray(array) for part, array in self._halves(matrix.T).items()}
+        return kept
+
+    def _halves(self, rows: Array) -> dict[str, Array]:
+        """``rows = (high + low) 2**exponent`` in half precision, as csrc/cuda/halves.hpp describes them."""
+        rows = self._padded(rows)
+        _, exponent = np.frexp(np.abs(rows).max(axis=1))
+        exponent = exponent.astype(np.int32) - _HALF_EXPONENT
+        scaled = np.ldexp(rows.astype(np.float64), -exponent[:, None])
+        high = scaled.astype(np.float16)
+        return {"high": high, "low": (scaled - high).astype(np.float16), "exponent": exponent}
 
     def _padded(self, matrix: Array) -> Array:
         """Row by row, with zeros up to whole vectors."""
-        width = -(-matrix.shape[1] // self._engine.PADDING) * self._engine.PADDING
-        wider = np.zeros((len(matrix), width), dtype=matrix.dtype)
+        wider = np.zeros((len(matrix), self._width(matrix.shape[1])), dtype=matrix.dtype)
         wider[:, : matrix.shape[1]] = matrix
         return wider
+
+    def _width(self, columns: int) -> int:
+        """Numbers of a padded row."""
+        padding: int = self._engine.PADDING
+        return -(-columns // padding) * padding
 
     def _moves(self, x: Array) -> tuple[Move, Move]:
         """How arguments go to the GPU, and how results go to where x is."""

@@ -1,0 +1,75 @@
+// How the host hands kernels to the device: one after another on the caller's stream, and what repeats as a CUDA graph.
+//
+// Nothing here waits for the device.  A launch that fails is an exception that names the kernel.
+#pragma once
+
+#include <stdexcept>
+#include <string>
+
+#include "threads.hpp"
+#if defined(__CUDACC__)
+#include "graph.hpp"
+#endif
+
+namespace pyfirstorder::PYFIRSTORDER_TARGET {
+
+#if defined(__CUDACC__)
+
+template <class Kernel, class Job>
+__global__ void __launch_bounds__(kBlockThreads) entry(const __grid_constant__ Job job) {
+  Kernel::run(job);
+}
+
+template <class Kernel, class Job>
+void launch(const char* name, const Job& job, int64_t blocks, void* stream) {
+  if (blocks == 0) return;
+  entry<Kernel, Job><<<unsigned(blocks), kBlockThreads, 0, static_cast<cudaStream_t>(stream)>>>(job);
+  cuda::check(cudaGetLastError(), name);
+}
+
+// Calls `launches(stream)` that many times: recorded once, where that is cheaper.
+template <class Launches>
+void repeat(void* stream, int64_t times, Launches launches) {
+  constexpr int64_t kWorthRecording =
+      8;  // making a graph of eight kernels costs as much as some fifty launches (estimated)
+  const auto caller = static_cast<cudaStream_t>(stream);
+  if (times < kWorthRecording || cuda::is_recording(caller)) {
+    for (int64_t i = 0; i < times; ++i) launches(stream);
+    return;
+  }
+  cuda::Recording recording;
+  launches(recording.stream());
+  const cudaGraphExec_t graph = recording.end();
+  for (int64_t i = 0; i < times; ++i) cuda::check(cudaGraphLaunch(graph, caller), "graph of a step");
+  cuda::keep_until_done(graph, caller);
+}
+
+inline int64_t most_blocks() {
+  constexpr int kBlocksPerProcessor = 4;  // enough warps to wait for memory
+  int device = 0, processors = 0;
+  cudaGetDevice(&device);
+  cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
+  return int64_t(processors > 0 ? processors : 1) * kBlocksPerProcessor;
+}
+
+#else
+
+template <class Kernel, class Job>
+void launch(const char* name, const Job& job, int64_t blocks, void*) {
+  const auto body = [](const void* of) { Kernel::run(*static_cast<const Job*>(of)); };
+  if (!fibres::run(blocks, kBlockThreads, body, &job))
+    throw std::runtime_error(std::string(name) + ": its threads wait for each other");
+}
+
+template <class Launches>
+void repeat(void* stream, int64_t times, Launches launches) {
+  for (int64_t i = 0; i < times; ++i) launches(stream);
+}
+
+inline int64_t most_blocks() {
+  return 2;  // so that a warp takes more than one row
+}
+
+#endif
+
+}  // namespace pyfirstorder::PYFIRSTORDER_TARGET
