@@ -25,6 +25,7 @@ STEEPEST_DIRECTION = {"linf": "sign", "l2": "normalized", "l1": "sparse"}
 STARTS = ("none", "ball", "sphere")
 PIECEWISE_LINEAR = ("relu", "leaky_relu", "identity")  # activations
 EVALUATIONS = ("auto", "dense", "hidden", "incremental")  # see `pyfirstorder.pgd`
+PRECISIONS = ("strict", "fast")  # see `pyfirstorder.pgd`
 TRACE_QUANTITIES = ("loss", "gradient_norm", "delta_norm", "cosine", "residual")
 
 
@@ -95,6 +96,7 @@ class AttackOptions(NamedTuple):
     rho: float  # apgd: share of steps that must increase the loss, or the step size is halved
     retire: bool  # leave fixed points and 2-cycles early, with the same answer
     evaluation: str  # one of EVALUATIONS
+    precision: str  # one of PRECISIONS; "fast" allows a backend to round the products of steps
     threads: int
     on_progress: Callable[[float], None] | None = None  # called with the finished share, from the calling thread
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pyfirstorder import checks, validate
-from pyfirstorder.problem import EVALUATIONS, STEEPEST_DIRECTION, AttackOptions
+from pyfirstorder.problem import EVALUATIONS, PRECISIONS, STEEPEST_DIRECTION, AttackOptions
 
 ALGORITHMS = ("pgd", "apgd")
 DEFAULT_SPARSE_FRACTION = 0.01  # Tramèr & Boneh 2019
@@ -56,6 +56,7 @@ def _checked(
     rho: Any = DEFAULT_RHO,
     retire: Any = True,
     evaluation: Any = "auto",
+    precision: Any = PRECISIONS[0],
 ) -> Settings:
     norm = validate.norm(norm)
     start = validate.random_start(random_start)
@@ -76,6 +77,7 @@ def _checked(
         rho=checks.real("rho", rho, 0.0, 1.0),
         retire=checks.flag("retire", retire),
         evaluation=checks.choice("evaluation", evaluation, EVALUATIONS),
+        precision=checks.choice("precision", precision, PRECISIONS),
         threads=1,
     )
     marks_invalid = checks.choice("on_invalid", on_invalid, ("raise", "mark")) == "mark"

@@ -234,6 +234,7 @@ def make_options(problem: Problem, ball: Ball, **changes: Any) -> AttackOptions:
         "trace": False,
         "rho": 0.75,
         "retire": True,
+        "precision": "strict",
         "evaluation": "auto",
         "threads": 1,
     }

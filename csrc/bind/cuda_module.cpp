@@ -61,6 +61,7 @@ AttackOptions options_of(const Entries& given) {
   options.early_stop = given.get<bool>("early_stop");
   options.rho = given.get<double>("rho");
   options.retire = given.get<bool>("retire");
+  options.precision = given.word<Precision>("precision");
   return options;
 }
 

@@ -41,6 +41,10 @@ template <>
 struct Names<Evaluation> {
   static constexpr const char* list[] = {"auto", "dense", "hidden", "incremental"};
 };
+template <>
+struct Names<Precision> {
+  static constexpr const char* list[] = {"strict", "fast"};
+};
 
 template <class E>
 E named(const std::string& name) {

@@ -28,6 +28,7 @@ enum class Direction : int { gradient, sign, normalized, sparse };
 enum class Start : int { none, ball, sphere };
 enum class Algorithm : int { pgd, apgd };
 enum class Evaluation : int { automatic, dense, hidden, incremental };
+enum class Precision : int { strict, fast };
 enum class Status : int8_t { steps_used_up, fixed_point, period_two, success, zero_gradient, not_finite };
 
 constexpr int kTraceQuantities = 5;  // loss, gradient norm, delta norm, cosine, residual
@@ -93,6 +94,7 @@ struct AttackOptions {
   double rho;
   bool retire;
   Evaluation evaluation;
+  Precision precision;
 };
 
 // Where results go; pointers that are null are not wanted.

@@ -3,7 +3,8 @@
 #include "launch.hpp"
 #include "warp.hpp"
 // after the words that they are written in
-#include "row_kernels.hpp"
+#include "attack_kernels.hpp"
+#include "ball_kernels.hpp"
 
 namespace pyfirstorder::PYFIRSTORDER_TARGET {
 namespace {
@@ -37,46 +38,51 @@ Call<T> call_of(const Part<T>& part, void* workspace) {
   return call;
 }
 
+// The kernels of an evaluation, launched in their order.  Where it `rounds`, for the steps of fast mode, iterates are
+// multiplied as their distances from the clean samples, and these and the factors of gradients by their high halves.
 template <class T>
 class Launcher {
  public:
-  Launcher(const Call<T>& call, void* stream) : call_(call), stream_(stream) {}
+  Launcher(const Call<T>& call, void* stream, bool rounds = false) : call_(call), stream_(stream), rounds_(rounds) {}
 
   template <class Kernel>
   void rows(const char* name) const {
     launch<Kernel>(name, call_, call_.warps / kBlockWarps, stream_);
   }
 
+  void hidden(const Space<T>& space, Rows<T> to, bool rounds) const {
+    const Rows<const T> start = rounds ? Rows<const T>{space.clean_hidden.data, space.clean_hidden.stride}
+                                       : Rows<const T>{call_.network.hidden_bias, 0};
+    product("hidden product", space, space.x, call_.hidden, start, to, rounds);
+  }
+
   void forward(const Space<T>& space) const {
-    const Network<T>& network = call_.network;
-    product("hidden product", space, space.x, call_.hidden, network.hidden_bias, space.hidden.numbers);
+    const Rows<const T> bias = {call_.network.output_bias, 0};
+    hidden(space, space.hidden.numbers, rounds_);
     rows<Activate<T>>("activation");
-    if (space.is_wide())
-      product("output product", space, space.hidden, call_.output, network.output_bias, space.output);
-    else narrow_product("output product", space, network.output_bias);
+    if (space.is_wide()) product("output product", space, space.hidden, call_.output, bias, space.output, false);
+    else plain_product<1>("output product", {space.hidden.numbers, space.live, call_.output, bias.data, space.output});
   }
 
   void backward(const Space<T>& space) const {
+    const Rows<const T> zero = {nullptr, 0};
     if (space.is_wide())
-      product("residual product", space, space.residual, call_.output_backward, nullptr, space.hidden.numbers);
+      product("residual product", space, space.residual, call_.output_backward, zero, space.hidden.numbers, rounds_);
     rows<Signal<T>>("signal");
-    product("gradient product", space, space.hidden, call_.hidden_backward, nullptr, space.gradient);
+    product("gradient product", space, space.hidden, call_.hidden_backward, zero, space.gradient, rounds_);
   }
 
  private:
-  void product(const char* name, const Space<T>& space, const Factor<T>& x, const Matrix<T>& matrix, const T* start,
-               Rows<T> c) const {
+  void product(const char* name, const Space<T>& space, const Factor<T>& x, const Matrix<T>& matrix,
+               Rows<const T> start, Rows<T> c, bool rounds) const {
+    constexpr int kThreadColumns = 4;
     if constexpr (kHasHalves<T>) {
-      const TensorJob job = {read_only(x.halves), space.live, matrix.halves, matrix.depth, matrix.columns, start, 0, c};
-      launch<TensorProduct<3>>(name, job, TensorProduct<3>::blocks(job), stream_);
+      const TensorJob job = {read_only(x.halves), space.live, matrix.halves, matrix.depth, matrix.columns, start, c};
+      if (rounds) launch<TensorProduct<1>>(name, job, TensorProduct<1>::blocks(job), stream_);
+      else launch<TensorProduct<3>>(name, job, TensorProduct<3>::blocks(job), stream_);
     } else {
-      constexpr int kThreadColumns = 4;
-      plain_product<kThreadColumns>(name, {x.numbers, space.live, matrix, start, c});
+      plain_product<kThreadColumns>(name, {x.numbers, space.live, matrix, start.data, c});
     }
-  }
-
-  void narrow_product(const char* name, const Space<T>& space, const T* start) const {
-    plain_product<1>(name, {space.hidden.numbers, space.live, call_.output, start, space.output});
   }
 
   template <int kThreadColumns>
@@ -86,6 +92,7 @@ class Launcher {
 
   const Call<T>& call_;
   void* stream_;
+  bool rounds_;
 };
 
 template <class T>
@@ -108,27 +115,41 @@ void run_input_gradient(const Call<T>& call, void* stream) {
   launcher.template rows<StoreGradients<T>>("store gradients");
 }
 
+// What a fast mode claims is computed as it is in strict mode.
+template <class T>
+void settle(const Launcher<T>& launcher, const AttackSpace<T>& space) {
+  launcher.template rows<BeginSettling<T>>("end points");
+  launcher.forward(space);
+  launcher.template rows<SettleEnds<T>>("losses of end points");
+  launcher.forward(space);
+  launcher.template rows<SettleBest<T>>("losses of best points");
+}
+
 template <class T>
 void run_attack(const Call<T>& call, void* stream) {
   const Launcher<T> launcher(call, stream);
   Call<T> on_host = call;
   on_host.task.network = &call.network;
   const AttackSpace<T> space(on_host, Worker{0, call.warps});
+  const bool rounds = space.is_fast();
   launcher.template rows<StoreNetwork<T>>("store network");
   launcher.template rows<LoadBox<T>>("load box");
   launcher.template rows<BeginRows<T>>("begin");
-  const auto evaluate = [&](const Launcher<T>& launcher, bool with_gradient) {
+  if (rounds) {
+    launcher.hidden(space, space.clean_hidden, false);
+    launcher.template rows<SplitIterates<T>>("iterates");
+  }
+  const auto step = [&](void* stream, bool with_gradient) {
+    const Launcher<T> launcher(call, stream, rounds);
     launcher.forward(space);
     launcher.template rows<TakeLosses<T>>("losses");
     if (with_gradient) launcher.backward(space);
     launcher.template rows<StepRows<T>>("step");
-  };
-  repeat(stream, call.task.options.steps, [&](void* stream) {
-    const Launcher<T> launcher(call, stream);
-    evaluate(launcher, true);
     launch<TakeOutEnded<T>>("live rows", call, 1, stream);
-  });
-  evaluate(launcher, space.loop.traces());
+  };
+  repeat(stream, call.task.options.steps, [&](void* stream) { step(stream, true); });
+  step(stream, space.loop.traces());
+  if (rounds) settle(launcher, space);
   launcher.template rows<Finish<T>>("finish");
 }
 

@@ -45,16 +45,17 @@ PYFIRSTORDER_INLINE float times_power_of_two(float value, int exponent) {
   return value * power_of_two(half) * power_of_two(exponent - half);
 }
 
-// The n numbers of a row, by one warp; zeros follow them.
-PYFIRSTORDER_INLINE void split_row(const float* row, int64_t n, const HalfRows& to, int64_t i) {
+// The n numbers `value(j)` of a row, by one warp; zeros follow them.
+template <class Value>
+PYFIRSTORDER_INLINE void split_row(Value value, int64_t n, const HalfRows& to, int64_t i) {
   constexpr int kLargest = 14;  // exponent of the largest magnitude once it is scaled; a half ends below 2¹⁶
   float most = 0;
-  for (int64_t j = lane(); j < n; j += kWarp) most = max(::fabsf(row[j]), most);
+  for (int64_t j = lane(); j < n; j += kWarp) most = max(::fabsf(value(j)), most);
   most = largest(most);
   const bool scales = most > 0 && most - most == 0;
   const int exponent = scales ? ::ilogbf(most) - kLargest : 0;
   for (int64_t j = lane(); j < padded<float>(n); j += kWarp) {
-    const float scaled = j < n ? times_power_of_two(row[j], -exponent) : 0;
+    const float scaled = j < n ? times_power_of_two(value(j), -exponent) : 0;
     const uint16_t high = half_bits(scaled);
     to.high[i * to.stride + j] = high;
     to.low[i * to.stride + j] = half_bits(scaled - of_half_bits(high));

@@ -30,8 +30,7 @@ struct TensorJob {
   LiveRows rows;
   Halves right;  // columns of the matrix
   int64_t depth, columns;
-  const float* start;    // one value per column, padded; null for zero
-  int64_t start_stride;  // between the start values of two rows; 0 where they are those of all
+  Rows<const float> start;  // null for zero; stride 0 for the same values in all rows
   Rows<float> c;
 };
 
@@ -165,7 +164,7 @@ struct TensorProduct {
     float value = 0;
     if (column < job.columns) {
       value = times_power_of_two(sum, job.left.exponent[row] + job.right.exponent[column]);
-      if (job.start) value = job.start[row * job.start_stride + column] + value;
+      if (job.start.data) value = row_of(job.start, row)[column] + value;
     }
     row_of(job.c, row)[column] = value;
   }

@@ -30,7 +30,7 @@ class RowLoop {
     output_ = arena.take_rows<T>(count, k);
     previous_output_ = arena.take_rows<T>(count, k);
     const bool retires = !stepper_.has_memory(), limits = has_box_ || task.ball.norm == Norm::linf;
-    const bool best = task.result.x_best != nullptr;
+    const bool best = task.result.x_best != nullptr || task.options.precision == Precision::fast;
     x0_ = arena.take_rows<T>(count, d);
     if (retires) previous_ = arena.take_rows<T>(count, d);
     if (limits) lowest_ = arena.take_rows<T>(count, d);
@@ -53,6 +53,7 @@ class RowLoop {
   }
 
   PYFIRSTORDER_INLINE Rows<T> output() const { return output_; }
+  PYFIRSTORDER_INLINE Rows<T> x0() const { return x0_; }
   PYFIRSTORDER_INLINE Rows<T> x_best() const { return x_best_; }
   PYFIRSTORDER_INLINE Rows<T> best_output() const { return best_output_; }
   PYFIRSTORDER_INLINE bool traces() const { return trace_.wanted(); }

@@ -80,7 +80,8 @@ PYFIRSTORDER_INLINE bool take_value(Slot<T>& slot, const LossValue<T>& value) {
   return true;
 }
 
-// What the ways of evaluation that only follow an iterate take from an evaluation of the end point itself.
+// What the ways of evaluation that only follow an iterate, or round it, take from an evaluation of the end point
+// itself.
 template <class T>
 PYFIRSTORDER_INLINE void settle_last(Slot<T>& slot, const LossValue<T>& value) {
   slot.now = value;
