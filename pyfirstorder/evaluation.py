@@ -16,7 +16,7 @@ import numpy as np
 from pyfirstorder import arrays, backends, checks, validate
 from pyfirstorder.attacks import attack
 from pyfirstorder.problem import Status
-from pyfirstorder.results import warn_of_ends
+from pyfirstorder.results import as_numpy, warn_of_ends
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -144,8 +144,8 @@ def evaluate(
     Evaluation(clean 100.00%, robust 50.00%: apgd-ce 50.00%, apgd-margin 50.00%)
     """
     validate.network(net)
-    points = validate.points("x", x, net.in_features)
-    rows, labels = points.rows, checks.array("y", y)
+    points = validate.points("x", x, net.in_features, on_device=True)
+    rows, labels = points.rows, arrays.in_main_memory(checks.array("y", y, on_device=True))
     radii = validate.radii("eps", eps, len(rows), rows.dtype)
     order = stages(net.out_features)
     run = partial(
@@ -161,16 +161,18 @@ def evaluate(
     )
     clean = run(y, np.zeros(len(rows)), order[0], steps=0, restarts=1, random_start=False)
     assert clean.success is not None
-    fell_to, x_adv, statuses = np.where(clean.success, 0, -1).astype(np.int8), rows.copy(), [clean.status]
+    fell_to, x_adv, statuses = np.where(as_numpy(clean.success), 0, -1).astype(np.int8), rows, [as_numpy(clean.status)]
     targets = _rivals(net, rows, labels, backend, threads) if order[-1].rank else np.empty((len(rows), 0), np.int64)
     for number, stage in enumerate(order, start=1):
         stands = fell_to < 0
         # A sample that fell takes part with radius 0, where it costs little: its place in the batch keys the starts.
         aim = y if stage.rank is None else targets[:, stage.rank - 1]
         end = run(aim, np.where(stands, radii, 0.0), stage, steps=steps, restarts=restarts, random_start=True)
-        x_adv[stands] = end.x_adv[stands]
-        fell_to[stands & _misclassifies(net, end.output, labels) & (end.status != Status.NOT_FINITE)] = number
-        statuses.append(end.status)
+        x_adv = np.where(arrays.beside(stands, rows)[:, None], end.x_adv, x_adv)
+        statuses.append(as_numpy(end.status))
+        fell_to[stands & _misclassifies(net, as_numpy(end.output), labels) & (statuses[-1] != Status.NOT_FINITE)] = (
+            number
+        )
     warn_of_ends(np.stack(statuses), stacklevel=2)
     return _in_kind_of(x, summary(fell_to, x_adv.reshape(points.shape), order))
 
@@ -221,9 +223,8 @@ def _run(
 
 def _rivals(net: TwoLayerNetwork, rows: Array, labels: Array, backend: str, threads: int | None) -> Array:
     """The classes but the true one of each sample, the strongest at the clean sample first."""
-    output = np.array(
-        backends.get(validate.backend(backend)).forward(net.weights(rows.dtype), rows, validate.threads(threads))
-    )
+    chosen = backends.get(validate.backend(backend), arrays.is_on_device(rows))
+    output = as_numpy(chosen.forward(net.weights(rows.dtype), rows, validate.threads(threads))).copy()
     output[np.arange(len(rows)), labels] = -np.inf
     return np.argsort(-output, axis=1, kind="stable")[:, : min(MOST_TARGETS, net.out_features - 1)]
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from pyfirstorder import ascent, checks, validate
+from pyfirstorder.arrays import beside, in_main_memory
 from pyfirstorder.attacks import attack
 from pyfirstorder.problem import Status
-from pyfirstorder.results import AttackResult, MinimalRadius, RobustnessCurve, in_kind_of, warn_of_ends
+from pyfirstorder.results import AttackResult, MinimalRadius, RobustnessCurve, as_numpy, in_kind_of, warn_of_ends
 from pyfirstorder.settings import ALGORITHMS
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def robustness_curve(
             arguments |= {"x_init": results[-1].x_adv, "random_start": False, "restarts": 1}
     else:
         results = attack(algorithm, net, x, y, radii=list(radii), **arguments)
-    warn_of_ends(np.concatenate([result.status for result in results])[None], stacklevel=2)
+    warn_of_ends(np.concatenate([as_numpy(result.status) for result in results])[None], stacklevel=2)
     for below, above in pairwise(results):
         _carry_over(below, above)
     kept = ("loss", "targeted", "on_invalid", "backend", "threads")
@@ -161,10 +162,10 @@ def minimal_eps(
     if own:
         raise TypeError(f"minimal_eps has no argument {', '.join(own)}: it needs its own")
     arguments = _arguments(algorithm, {"norm": norm, "bounds": bounds, **options, "early_stop": True, "keep": "last"})
-    points = validate.points("x", x, net.in_features, mark_invalid=arguments["on_invalid"] == "mark")
+    points = validate.points("x", x, net.in_features, mark_invalid=arguments["on_invalid"] == "mark", on_device=True)
     largest = _largest_radius(eps_max, bounds, points, norm)
     samples = len(points.rows)
-    lower, upper, x_adv = np.zeros(samples), np.full(samples, np.inf), np.array(points.rows)
+    lower, upper, x_adv = np.zeros(samples), np.full(samples, np.inf), points.rows
     trials = [np.zeros(samples), np.full(samples, largest)]  # then bisection
     statuses = []
     while trials:
@@ -173,20 +174,21 @@ def minimal_eps(
         result = attack(algorithm, net, x, y, radii=[radius], **arguments)[0]
         if result.success is None:
             raise ValueError("loss: expected a loss of classes, because minimal_eps must know what succeeds")
-        statuses.append(result.status)
-        rows = result.x_adv.reshape(points.rows.shape)
+        statuses.append(as_numpy(result.status))
+        rows, success = result.x_adv.reshape(points.rows.shape), as_numpy(result.success)
         with np.errstate(invalid="ignore"):  # rows that hold infinity, marked as invalid
-            length = np.minimum(_length(rows.astype(np.float64) - points.rows, norm), radius)
-        found = result.success & (length < upper)
-        x_adv[found], upper[found] = rows[found], length[found]
-        lower = np.minimum(np.where(result.success, lower, np.maximum(lower, radius)), upper)
+            length = np.minimum(as_numpy(_length(rows.astype(np.float64) - points.rows, norm)), radius)
+        found = success & (length < upper)
+        x_adv, upper = np.where(beside(found, rows)[:, None], rows, x_adv), np.where(found, length, upper)
+        lower = np.minimum(np.where(success, lower, np.maximum(lower, radius)), upper)
         middle, is_open = _bisect(lower, upper, tol)
         if not trials and is_open.any():
             trials.append(np.where(is_open, middle, 0.0))
     warn_of_ends(np.stack(statuses), stacklevel=2)
     success = np.isfinite(upper)
     if points.invalid is not None:
-        lower[points.invalid] = upper[points.invalid] = np.nan
+        invalid = in_main_memory(points.invalid)
+        lower[invalid] = upper[invalid] = np.nan
     return in_kind_of(x, MinimalRadius(upper, lower, x_adv.reshape(points.shape), success))
 
 
@@ -257,6 +259,7 @@ def _largest_radius(eps_max: float | None, bounds: Bounds | None, points: Points
 def _box_size(bounds: Bounds | None, points: Points, norm: str) -> float:
     """The longest perturbation that the box allows."""
     box = validate.bounds(bounds, points)
-    if box is None or not np.isfinite(np.stack(box)).all():
+    sides = None if box is None else [in_main_memory(side).astype(np.float64) for side in box]
+    if sides is None or not np.isfinite(np.stack(sides)).all():
         raise ValueError("eps_max: expected a number, because bounds do not limit the radius, got None")
-    return float(_length((box[1].astype(np.float64) - box[0])[None], norm)[0])
+    return float(_length((sides[1] - sides[0])[None], norm)[0])
