@@ -128,6 +128,12 @@ cuda::Part<T> part_of(const Entries& given) {
   return part;
 }
 
+// Ends a loop with the exception of a signal's handler: KeyboardInterrupt, in most programs.
+void look_at_signals() {
+  const py::gil_scoped_acquire acquire;
+  if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+}
+
 template <class T>
 void run(const std::string& operation, const py::dict& entries) {
   const Entries given(entries);
@@ -136,7 +142,7 @@ void run(const std::string& operation, const py::dict& entries) {
   void* const workspace = given.at<void>("workspace");
   void* const stream = given.at<void>("stream");
   const py::gil_scoped_release release;
-  cuda::run(named, part, workspace, stream);
+  cuda::run(named, part, workspace, stream, look_at_signals);
 }
 
 template <class T>

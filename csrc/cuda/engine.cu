@@ -126,7 +126,7 @@ void settle(const Launcher<T>& launcher, const AttackSpace<T>& space) {
 }
 
 template <class T>
-void run_attack(const Call<T>& call, void* stream) {
+void run_attack(const Call<T>& call, void* stream, void (*go_on)()) {
   const Launcher<T> launcher(call, stream);
   Call<T> on_host = call;
   on_host.task.network = &call.network;
@@ -147,7 +147,7 @@ void run_attack(const Call<T>& call, void* stream) {
     launcher.template rows<StepRows<T>>("step");
     launch<TakeOutEnded<T>>("live rows", call, 1, stream);
   };
-  repeat(stream, call.task.options.steps, [&](void* stream) { step(stream, true); });
+  repeat(stream, call.task.options.steps, [&](void* stream) { step(stream, true); }, go_on);
   step(stream, space.loop.traces());
   if (rounds) settle(launcher, space);
   launcher.template rows<Finish<T>>("finish");
@@ -164,14 +164,14 @@ size_t space_bytes(Operation operation, const Call<T>& call) {
 }
 
 template <class T>
-void run_operation(Operation operation, const Call<T>& call, void* stream) {
+void run_operation(Operation operation, const Call<T>& call, void* stream, void (*go_on)()) {
   const Launcher<T> launcher(call, stream);
   switch (operation) {
     case Operation::forward: return run_forward(call, stream);
     case Operation::input_gradient: return run_input_gradient(call, stream);
     case Operation::project: return launcher.template rows<Project<T>>("projection");
     case Operation::random_start: return launcher.template rows<RandomStart<T>>("random start");
-    case Operation::attack: return run_attack(call, stream);
+    case Operation::attack: return run_attack(call, stream, go_on);
   }
 }
 
@@ -186,14 +186,14 @@ size_t workspace_bytes(Operation operation, const Part<T>& part) {
 }
 
 template <class T>
-void run(Operation operation, const Part<T>& part, void* workspace, void* stream) {
+void run(Operation operation, const Part<T>& part, void* workspace, void* stream, void (*go_on)()) {
   if (part.rows > 0)
-    PYFIRSTORDER_TARGET::run_operation(operation, PYFIRSTORDER_TARGET::call_of(part, workspace), stream);
+    PYFIRSTORDER_TARGET::run_operation(operation, PYFIRSTORDER_TARGET::call_of(part, workspace), stream, go_on);
 }
 
 template size_t workspace_bytes(Operation, const Part<float>&);
 template size_t workspace_bytes(Operation, const Part<double>&);
-template void run(Operation, const Part<float>&, void*, void*);
-template void run(Operation, const Part<double>&, void*, void*);
+template void run(Operation, const Part<float>&, void*, void*, void (*)());
+template void run(Operation, const Part<double>&, void*, void*, void (*)());
 
 }  // namespace pyfirstorder::cuda

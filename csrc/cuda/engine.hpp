@@ -1,7 +1,7 @@
 // The engine of a GPU, as its host sees it: operations on arrays that lie on the device.
 //
-// Everything is launched on the caller's stream, in work space that the caller brings; nothing is allocated, and
-// nothing waits.  A launch that fails is an exception that names the kernel.
+// Everything is launched on the caller's stream, in work space that the caller brings; nothing is allocated.  A launch
+// that fails is an exception that names the kernel.
 #pragma once
 
 #include <stddef.h>
@@ -49,7 +49,8 @@ struct Part {
 template <class T>
 size_t workspace_bytes(Operation operation, const Part<T>& part);
 
+// `go_on` is called now and then in long loops, and throws to end them.
 template <class T>
-void run(Operation operation, const Part<T>& part, void* workspace, void* stream);
+void run(Operation operation, const Part<T>& part, void* workspace, void* stream, void (*go_on)());
 
 }  // namespace pyfirstorder::cuda

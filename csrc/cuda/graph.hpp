@@ -5,9 +5,11 @@
 
 #include <cuda_runtime.h>
 
+#include <chrono>
 #include <mutex>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 namespace pyfirstorder::cuda {
@@ -60,13 +62,13 @@ class Recording {
 // Graphs that the device may still be at work on, and what tells that it is not.
 class RunningGraphs {
  public:
+  // Where no event can be had, the device has failed, and the graph is left to it.
   void add(cudaGraphExec_t graph, cudaStream_t stream) {
     const std::lock_guard<std::mutex> lock(mutex_);
     destroy_done();
     cudaEvent_t done = nullptr;
-    check(cudaEventCreateWithFlags(&done, cudaEventDisableTiming), "end of a graph");
-    graphs_.push_back({graph, done});
-    check(cudaEventRecord(done, stream), "end of a graph");
+    if (cudaEventCreateWithFlags(&done, cudaEventDisableTiming) != cudaSuccess) return;
+    if (cudaEventRecord(done, stream) == cudaSuccess) graphs_.push_back({graph, done});
   }
 
  private:
@@ -92,10 +94,59 @@ class RunningGraphs {
   std::vector<Running> graphs_;
 };
 
-// Whoever called goes on while the device works; the graph is destroyed by a later call.
-inline void keep_until_done(cudaGraphExec_t graph, cudaStream_t stream) {
-  static RunningGraphs* const running = new RunningGraphs;  // never destroyed: the device outlives the process's end
-  running->add(graph, stream);
-}
+// The caller goes on while the device works; a graph is destroyed by a later call.
+class StepGraph {
+ public:
+  StepGraph(cudaGraphExec_t graph, cudaStream_t stream) : graph_(graph), stream_(stream) {}
+  StepGraph(const StepGraph&) = delete;
+  StepGraph& operator=(const StepGraph&) = delete;
+  ~StepGraph() {
+    static RunningGraphs* const running = new RunningGraphs;  // never destroyed: the driver may be gone before
+    running->add(graph_, stream_);
+  }
+
+  void launch() const { check(cudaGraphLaunch(graph_, stream_), "graph of a step"); }
+
+ private:
+  cudaGraphExec_t graph_;
+  cudaStream_t stream_;
+};
+
+// Keeps the host at most twice kSteps ahead of the device.
+class Milestones {
+ public:
+  explicit Milestones(cudaStream_t stream) : stream_(stream) {}
+  Milestones(const Milestones&) = delete;
+  Milestones& operator=(const Milestones&) = delete;
+  ~Milestones() {
+    for (cudaEvent_t event : events_)
+      if (event) cudaEventDestroy(event);
+  }
+
+  // After the launch of step i.
+  void pass(int64_t i, void (*go_on)()) {
+    constexpr int64_t kSteps =
+        64;  // some milliseconds of large steps, and enough small ones to keep the device at work
+    if (i % kSteps != kSteps - 1) return;
+    cudaEvent_t& event = events_[i / kSteps % 2];
+    if (event) wait(event, go_on);
+    else check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "event of a step");
+    check(cudaEventRecord(event, stream_), "event of a step");
+    go_on();
+  }
+
+ private:
+  static void wait(cudaEvent_t event, void (*go_on)()) {
+    cudaError_t state = cudaErrorNotReady;
+    while ((state = cudaEventQuery(event)) == cudaErrorNotReady) {
+      go_on();
+      std::this_thread::sleep_for(std::chrono::microseconds(50));
+    }
+    check(state, "steps");
+  }
+
+  cudaStream_t stream_;
+  cudaEvent_t events_[2] = {nullptr, nullptr};
+};
 
 }  // namespace pyfirstorder::cuda

@@ -1,6 +1,7 @@
 // How the host hands kernels to the device: one after another on the caller's stream, and what repeats as a CUDA graph.
 //
-// Nothing here waits for the device.  A launch that fails is an exception that names the kernel.
+// A launch that fails is an exception that names the kernel.  The host waits for nothing but in long loops, where it is
+// never more than some steps ahead, so that a user who interrupts it does not wait for what is already under way.
 #pragma once
 
 #include <stdexcept>
@@ -27,9 +28,9 @@ void launch(const char* name, const Job& job, int64_t blocks, void* stream) {
   cuda::check(cudaGetLastError(), name);
 }
 
-// Calls `launches(stream)` that many times: recorded once, where that is cheaper.
+// Calls `launches(stream)` that many times: recorded once, where that is cheaper.  `go_on` throws to end a loop.
 template <class Launches>
-void repeat(void* stream, int64_t times, Launches launches) {
+void repeat(void* stream, int64_t times, Launches launches, void (*go_on)()) {
   constexpr int64_t kWorthRecording =
       8;  // making a graph of eight kernels costs as much as some fifty launches (estimated)
   const auto caller = static_cast<cudaStream_t>(stream);
@@ -39,9 +40,12 @@ void repeat(void* stream, int64_t times, Launches launches) {
   }
   cuda::Recording recording;
   launches(recording.stream());
-  const cudaGraphExec_t graph = recording.end();
-  for (int64_t i = 0; i < times; ++i) cuda::check(cudaGraphLaunch(graph, caller), "graph of a step");
-  cuda::keep_until_done(graph, caller);
+  const cuda::StepGraph graph(recording.end(), caller);
+  cuda::Milestones milestones(caller);
+  for (int64_t i = 0; i < times; ++i) {
+    graph.launch();
+    milestones.pass(i, go_on);
+  }
 }
 
 inline int64_t most_blocks() {
@@ -62,8 +66,11 @@ void launch(const char* name, const Job& job, int64_t blocks, void*) {
 }
 
 template <class Launches>
-void repeat(void* stream, int64_t times, Launches launches) {
-  for (int64_t i = 0; i < times; ++i) launches(stream);
+void repeat(void* stream, int64_t times, Launches launches, void (*go_on)()) {
+  for (int64_t i = 0; i < times; ++i) {
+    launches(stream);
+    go_on();
+  }
 }
 
 inline int64_t most_blocks() {
