@@ -75,17 +75,35 @@ struct SplitIterates {
 };
 
 template <class T>
+PYFIRSTORDER_INLINE void take_loss(AttackSpace<T>& space, int64_t row) {
+  space.take(row);
+  space.loop.keep_output(row);
+  copy(row_of(space.loop.output(), row), row_of(space.output, row), space.network.out_features);
+  space.loop.take_loss(row, loss_of_row(space, row, space.own.sample, row_of(space.output, row)));
+  space.give_back(row);
+}
+
+template <class T>
 struct TakeLosses {
   static PYFIRSTORDER_KERNEL void run(const Call<T>& call) {
     AttackSpace<T> space(call, worker_of(call));
     for_live_rows(call, space.live, [&](int64_t row) {
-      space.take(row);
-      space.loop.keep_output(row);
-      T* const output = row_of(space.loop.output(), row);
-      copy(output, row_of(space.output, row), call.network.out_features);
-      space.loop.take_loss(row, loss_of_row(space, row, space.own.sample, row_of(space.output, row)));
-      space.give_back(row);
-      if (space.is_wide()) space.residual.split(row);
+      take_loss(space, row);
+      space.residual.split(row);
+    });
+  }
+};
+
+// All between the two products of a step, where there are few outputs.
+template <class T>
+struct HiddenToSignal {
+  static PYFIRSTORDER_KERNEL void run(const Call<T>& call) {
+    AttackSpace<T> space(call, worker_of(call));
+    for_live_rows(call, space.live, [&](int64_t row) {
+      activate(space, call.output_backward, row);
+      take_loss(space, row);
+      sync_warp();
+      find_signal(space, call.output_backward, row);
     });
   }
 };

@@ -57,11 +57,10 @@ class Launcher {
   }
 
   void forward(const Space<T>& space) const {
-    const Rows<const T> bias = {call_.network.output_bias, 0};
     hidden(space, space.hidden.numbers, rounds_);
     rows<Activate<T>>("activation");
+    const Rows<const T> bias = {call_.network.output_bias, 0};
     if (space.is_wide()) product("output product", space, space.hidden, call_.output, bias, space.output, false);
-    else plain_product<1>("output product", {space.hidden.numbers, space.live, call_.output, bias.data, space.output});
   }
 
   void backward(const Space<T>& space) const {
@@ -69,25 +68,24 @@ class Launcher {
     if (space.is_wide())
       product("residual product", space, space.residual, call_.output_backward, zero, space.hidden.numbers, rounds_);
     rows<Signal<T>>("signal");
-    product("gradient product", space, space.hidden, call_.hidden_backward, zero, space.gradient, rounds_);
+    gradient(space);
+  }
+
+  void gradient(const Space<T>& space) const {
+    product("gradient product", space, space.hidden, call_.hidden_backward, {nullptr, 0}, space.gradient, rounds_);
   }
 
  private:
   void product(const char* name, const Space<T>& space, const Factor<T>& x, const Matrix<T>& matrix,
                Rows<const T> start, Rows<T> c, bool rounds) const {
-    constexpr int kThreadColumns = 4;
     if constexpr (kHasHalves<T>) {
       const TensorJob job = {read_only(x.halves), space.live, matrix.halves, matrix.depth, matrix.columns, start, c};
       if (rounds) launch<TensorProduct<1>>(name, job, TensorProduct<1>::blocks(job), stream_);
       else launch<TensorProduct<3>>(name, job, TensorProduct<3>::blocks(job), stream_);
     } else {
-      plain_product<kThreadColumns>(name, {x.numbers, space.live, matrix, start.data, c});
+      const ProductJob<T> job = {x.numbers, space.live, matrix, start.data, c};
+      launch<Product<T>>(name, job, Product<T>::blocks(job), stream_);
     }
-  }
-
-  template <int kThreadColumns>
-  void plain_product(const char* name, const ProductJob<T>& job) const {
-    launch<Product<T, kThreadColumns>>(name, job, Product<T, kThreadColumns>::blocks(job), stream_);
   }
 
   const Call<T>& call_;
@@ -141,9 +139,15 @@ void run_attack(const Call<T>& call, void* stream, void (*go_on)()) {
   }
   const auto step = [&](void* stream, bool with_gradient) {
     const Launcher<T> launcher(call, stream, rounds);
-    launcher.forward(space);
-    launcher.template rows<TakeLosses<T>>("losses");
-    if (with_gradient) launcher.backward(space);
+    if (space.is_wide()) {
+      launcher.forward(space);
+      launcher.template rows<TakeLosses<T>>("losses");
+      if (with_gradient) launcher.backward(space);
+    } else {
+      launcher.hidden(space, space.hidden.numbers, rounds);
+      launcher.template rows<HiddenToSignal<T>>("hidden to signal");
+      if (with_gradient) launcher.gradient(space);
+    }
     launcher.template rows<StepRows<T>>("step");
     launch<TakeOutEnded<T>>("live rows", call, 1, stream);
   };

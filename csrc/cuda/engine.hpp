@@ -21,8 +21,8 @@ struct Halves {
 };
 
 // The weights: W and A (weights of the gradients), Wᵀ and Aᵀ (of the products), row by row, padded with zeros to
-// `padding` numbers, like the biases; for tensor cores transposed, in halves.  Which of both there are, and must be:
-// halves in float32, but for outputs of less than kWideOutputs; the others elsewhere.
+// `padding` numbers, like the biases; for tensor cores transposed, in halves.  Which of both there must be: halves in
+// float32, numbers in float64; but of less than kWideOutputs outputs A in numbers, and nothing else of it.
 constexpr int64_t kPadding = 32;
 constexpr int64_t kWideOutputs = 32;
 

@@ -27,42 +27,55 @@ struct LoadRows {
   }
 };
 
+// σ(h) and σ'(h); and z = A σ(h) + c where there are few outputs.
+template <class T>
+PYFIRSTORDER_INLINE void activate(const Space<T>& space, const Matrix<T>& output_rows, int64_t row) {
+  T* const hidden = row_of(space.hidden.numbers, row);
+  const int64_t n = padded<T>(space.network.hidden_features);
+  with_activation(space.network.activation, [&](auto activation) {
+    activate_row(activation, hidden, row_of(space.slope, row), n, T(space.network.parameter));
+  });
+  if (space.is_wide()) return space.hidden.split(row);
+  T* const output = row_of(space.output, row);
+  for (int64_t c = 0; c < output_rows.depth; ++c) {
+    T products = 0;
+    for (int64_t j = 0; j < n; j += lanes<T>())
+      products = fma(load(hidden + j), load(output_rows.data + c * output_rows.stride + j), products);
+    const T total = sum(products);
+    if (lane() == 0) output[c] = space.network.output_bias[c] + total;
+  }
+  sync_warp();
+}
+
+// σ' ⊙ Aᵀ r.  Where there are many outputs, the product with Aᵀ lies in its place already.
+template <class T>
+PYFIRSTORDER_INLINE void find_signal(const Space<T>& space, const Matrix<T>& output_rows, int64_t row) {
+  T* const hidden = row_of(space.hidden.numbers, row);
+  const T *const slope = row_of(space.slope, row), *const residual = row_of(space.residual.numbers, row);
+  for (int64_t j = 0; j < padded<T>(space.network.hidden_features); j += lanes<T>()) {
+    T pulled_back = 0;
+    if (space.is_wide()) pulled_back = load(hidden + j);
+    else
+      for (int64_t c = 0; c < output_rows.depth; ++c)
+        pulled_back = fma(residual[c], load(output_rows.data + c * output_rows.stride + j), pulled_back);
+    store(hidden + j, pulled_back * load(slope + j));
+  }
+  space.hidden.split(row);
+}
+
 template <class T>
 struct Activate {
   static PYFIRSTORDER_KERNEL void run(const Call<T>& call) {
-    Space<T> space(call);
-    const int64_t n = padded<T>(call.network.hidden_features);
-    with_activation(call.network.activation, [&](auto activation) {
-      for_live_rows(call, space.live, [&](int64_t row) {
-        activate_row(activation, row_of(space.hidden.numbers, row), row_of(space.slope, row), n,
-                     T(call.network.parameter));
-        if (space.is_wide()) space.hidden.split(row);
-      });
-    });
+    const Space<T> space(call);
+    for_live_rows(call, space.live, [&](int64_t row) { activate(space, call.output_backward, row); });
   }
 };
 
-// σ' ⊙ Aᵀ r.  Where there are few outputs, the product with Aᵀ is made here; else it lies in its place already.
 template <class T>
 struct Signal {
   static PYFIRSTORDER_KERNEL void run(const Call<T>& call) {
-    Space<T> space(call);
-    for_live_rows(call, space.live, [&](int64_t row) {
-      T* const hidden = row_of(space.hidden.numbers, row);
-      for (int64_t j = 0; j < padded<T>(call.network.hidden_features); j += lanes<T>()) {
-        const T signal = space.is_wide() ? load(hidden + j) : pulled_back(call, row_of(space.residual.numbers, row), j);
-        store(hidden + j, signal * load(row_of(space.slope, row) + j));
-      }
-      space.hidden.split(row);
-    });
-  }
-
- private:
-  static PYFIRSTORDER_KERNEL T pulled_back(const Call<T>& call, const T* residual, int64_t j) {
-    const Matrix<T>& matrix = call.output_backward;
-    T sum = 0;
-    for (int64_t c = 0; c < matrix.depth; ++c) sum = fma(residual[c], load(matrix.data + c * matrix.stride + j), sum);
-    return sum;
+    const Space<T> space(call);
+    for_live_rows(call, space.live, [&](int64_t row) { find_signal(space, call.output_backward, row); });
   }
 };
 
@@ -85,7 +98,6 @@ struct StoreOutputs {
   }
 };
 
-// The scale of a row's gradient waits in the first number of its slopes, which are used up.
 template <class T>
 struct Losses {
   static PYFIRSTORDER_KERNEL void run(const Call<T>& call) {

@@ -1,9 +1,9 @@
 // The product of rows with a matrix, for blocks of threads: C (rows x columns) = start + X (rows x depth) · matrix.
 //
-// Of float64, and of the few columns of small outputs; others are those of tensor cores (tensor_product.hpp).  A warp
-// of a block computes 8 rows of its tile, a thread kThreadColumns columns of those.  Pieces of X and of the matrix lie
-// in shared memory.  Every element is one chain of fused multiply-adds over the depth in
-// ascending order, beginning at its start value, so a row's result does not depend on its neighbours.
+// Of float64; those of float32 are made by tensor cores (tensor_product.hpp).  A block computes kTileRows x
+// kTileColumns elements, a warp 8 rows of them, a thread 4 columns of those.  Pieces of X and of the matrix lie in
+// shared memory.  Every element is one chain of fused multiply-adds over the depth in ascending order, beginning at its
+// start value, so a row's result does not depend on its neighbours.
 #pragma once
 
 #include "engine.hpp"
@@ -13,8 +13,8 @@
 
 namespace pyfirstorder::PYFIRSTORDER_TARGET {
 
-constexpr int kWarpRows = 8;
-constexpr int kTileRows = kWarpRows * kBlockWarps;
+constexpr int kWarpRows = 8, kThreadColumns = 4;
+constexpr int kTileRows = kWarpRows * kBlockWarps, kTileColumns = kThreadColumns * kWarp;
 constexpr int kTileDepth = 16;  // of the pieces in shared memory: 12 KiB of floats
 
 // A matrix in main memory of the device, row by row; `stride` numbers apart, padded with zeros to whole vectors.  For
@@ -35,10 +35,8 @@ struct ProductJob {
   Rows<T> c;
 };
 
-template <class T, int kThreadColumns>
+template <class T>
 struct Product {
-  static constexpr int kTileColumns = kThreadColumns * kWarp;
-
   static int64_t blocks(const ProductJob<T>& job) { return row_tiles(job) * column_tiles(job); }
 
   static PYFIRSTORDER_INLINE int64_t row_tiles(const ProductJob<T>& job) {

@@ -174,11 +174,12 @@ class CudaBackend:
     def _prepared(self, weights: Weights) -> dict[str, Any]:
         """The matrices of csrc/cuda/engine.hpp, on the device, and the distances of their rows."""
         w, a = weights.hidden_weight, weights.output_weight
-        hidden = {"hidden": w.T, "hidden_backward": w}
-        output = {"output": a.T, "output_backward": a}
-        is_wide, in_halves = len(a) >= self._engine.WIDE_OUTPUTS, w.dtype == np.float32
-        for_tensor_cores = {**hidden, **(output if is_wide else {})} if in_halves else {}
-        matrices = {name: matrix for name, matrix in {**hidden, **output}.items() if name not in for_tensor_cores}
+        products = {"hidden": w.T, "hidden_backward": w}
+        few_outputs = {"output_backward": a}
+        if len(a) >= self._engine.WIDE_OUTPUTS:
+            products, few_outputs = products | {"output": a.T, "output_backward": a}, {}
+        for_tensor_cores = products if w.dtype == np.float32 else {}
+        matrices = few_outputs if for_tensor_cores else products | few_outputs
         matrices |= {"hidden_bias": weights.hidden_bias[None], "output_bias": weights.output_bias[None]}
         kept = {name: self._library.asarray(self._padded(matrix)) for name, matrix in matrices.items()}
         for name, matrix in for_tensor_cores.items():
