@@ -6,7 +6,7 @@
 Stages, each a process of its own with a budget of time, so that a crash or a long wait costs no other stage its result:
 
 1. device: the GPU, its driver, and the versions of what takes part
-2. build (with --build): the package by CMake, into this source tree
+2. build (with --build): the package by CMake, into this source tree, which is then used before an installed copy
 3. tests: pytest -m gpu
 4. sanitise: compute-sanitizer's memcheck, racecheck and initcheck on every operation, norm and type, sizes 1 to 33
 5. ceilings: products in fp16, bf16, tf32 and fp32, and memory bandwidth

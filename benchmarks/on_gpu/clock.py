@@ -19,6 +19,7 @@ class Clock:
 
     def __init__(self, library: str, dry_run: bool) -> None:
         self.kind = "wall clock"
+        self._most = FEWEST if dry_run else MOST
         self._wait: Callable[[], Any] = lambda: None
         self._event: Callable[[], Any] | None = None
         if library == "torch" and not dry_run:
@@ -45,10 +46,10 @@ class Clock:
         last.synchronize()
         return self._between(first, last)
 
-    def several(self, run: Callable[[], Any], fewest: int = FEWEST) -> list[float]:
+    def several(self, run: Callable[[], Any]) -> list[float]:
         """Seconds of as many calls as take about `ENOUGH` together, after one that warms up."""
         expected = max(self.once(run), 1e-9)
-        count = min(max(int(ENOUGH / expected), fewest), MOST)
+        count = min(max(int(ENOUGH / expected), FEWEST), self._most)
         return [self.once(run) for _ in range(count)]
 
 

@@ -29,12 +29,6 @@ def device(results: Results, *, dry_run: bool, seconds: float) -> None:
         results["gpu"] = f"missing: {error}"
     machine.LIBRARIES = (*machine.LIBRARIES, "cupy", "cupy-cuda12x", "cupy-cuda13x", "triton")
     results["versions"] = machine.describe()
-    try:
-        import torch
-
-        results["torch_cuda"] = str(torch.version.cuda)
-    except ImportError as error:
-        results["torch_cuda"] = f"missing: {error}"
 
 
 def ceilings(results: Results, *, dry_run: bool, seconds: float) -> None:

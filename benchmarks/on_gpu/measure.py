@@ -7,11 +7,16 @@ timed, so that no ratio can be claimed of it.  Ours may leave the ball by nothin
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import sys
 import time
 import traceback
 import warnings
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from on_gpu import shapes
 from on_gpu.clock import Clock, median
@@ -53,6 +58,8 @@ def run(results: Results, *, dry_run: bool, seconds: float) -> None:
             elif time.monotonic() > until:
                 entry.missing = "no time was left"
             kept = {} if entry.missing else _measure(rival, workload, data, check, entry, dry_run)
+            if not dry_run:
+                release()
             shape["entries"].append(asdict(entry) | kept)
             results["shapes"] = found
     results.pop("running", None)
@@ -63,9 +70,9 @@ def _measure(rival: Rival, workload: Workload, data: Data, check: Check, entry: 
     begin = time.perf_counter()
     try:
         attack = rival.prepare(workload, data, dry_run)
-        check(entry, rows_on_host(attack(), CHECKED_SAMPLES))
-        if rival.ours and entry.excess:
-            entry.missing = entry.missing or f"wrong answer: leaves the ball by {entry.excess:.1e}"
+        points = rows_on_host(attack(), CHECKED_SAMPLES)
+        check(entry, points)
+        hold_exactly(entry, outside_of_box(points, workload.bounds))
         prepared = time.perf_counter() - begin
         if entry.missing:
             return {"seconds_to_prepare": prepared}
@@ -83,3 +90,29 @@ def _measure(rival: Rival, workload: Workload, data: Data, check: Check, entry: 
             "microseconds_a_step": 1e6 * median(entry.seconds) / workload.steps,
         }
     return {}
+
+
+def outside_of_box(points: np.ndarray, bounds: tuple[float, float] | None) -> float:
+    """How far the farthest coordinate is beyond its bound."""
+    if bounds is None or not points.size:
+        return 0.0
+    wide = points.astype(np.float64)
+    return float(max(bounds[0] - wide.min(), wide.max() - bounds[1], 0.0))
+
+
+def hold_exactly(entry: Entry, beyond_box: float) -> None:
+    """Nobody may leave the box, and ours may leave the ball by nothing at all."""
+    excess = entry.excess if entry.ours else 0.0
+    if not entry.missing and (excess or beyond_box):
+        entry.missing = f"wrong answer: leaves the ball by {excess:.1e} of its radius, the box by {beyond_box:.1e}"
+
+
+def release() -> None:
+    """What a contender's pools hold, given back to the next one's."""
+    gc.collect()
+    torch, cupy = sys.modules.get("torch"), sys.modules.get("cupy")
+    with contextlib.suppress(Exception):  # a device that broke is told of where it is used
+        if torch is not None and torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        if cupy is not None:
+            cupy.get_default_memory_pool().free_all_blocks()

@@ -22,6 +22,7 @@ from pyfirstorder.bench.workloads import Data, Workload
 
 Prepare = Callable[[Workload, Data, bool], Run]
 HAS_MODES = "precision" in inspect.signature(fo.pgd).parameters
+# of the host: the suite's JAX takes all, and says so of others
 _THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 _OF_SUITE = {contender.name: contender.prepare for contender in contenders.CONTENDERS}
 
@@ -57,7 +58,7 @@ def _torch_eager(workload: Workload, data: Data, dry_run: bool) -> Run:
 
     torch.set_float32_matmul_precision("highest")
     with _torch_device(dry_run):
-        run = _OF_SUITE["torch eager"](workload, data, _THREADS)
+        run = _OF_SUITE["torch eager"](workload, data, 1)
 
     def eager() -> Any:
         torch.set_float32_matmul_precision("highest")
@@ -74,7 +75,7 @@ def _torch_compiled(kind: str) -> Prepare:
         torch._dynamo.reset()
         with _torch_device(dry_run):
             narrow = torch.bfloat16 if kind == "bf16" else None
-            step, x0 = contenders.torch_step(workload, data, _THREADS, narrow)
+            step, x0 = contenders.torch_step(workload, data, 1, narrow)
         compiled = torch.compile(step, fullgraph=True, dynamic=False)
 
         def attack() -> Any:

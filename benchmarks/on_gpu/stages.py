@@ -6,7 +6,9 @@ what breaks in one of them must not end the others.
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -22,9 +24,17 @@ ROOT = Path(__file__).parents[2]
 # Seconds that a stage may take; the shapes take what is left, but for the table's.
 BUDGETS = {"device": 40, "build": 170, "tests": 100, "sanitise": 80, "ceilings": 30, "shapes": 590, "table": 15}
 NAMES = tuple(BUDGETS)
+ENVIRONMENT = {
+    "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # JAX would take three quarters of the GPU's memory
+    "PYTHONUNBUFFERED": "1",
+    "CUDAFLAGS": "--threads=0",  # nvcc compiles for all architectures at once
+}
 RESERVED = BUDGETS["table"]
+TEST_PROCESSES = 6  # of pytest, on one GPU
 SANITIZER_TOOLS = ("memcheck", "racecheck", "initcheck")
 SANITIZER_FAILED = 97  # exit status that the sanitizer is asked for; others are the driver's own
+SANITIZER_WORDS = re.compile(r"=+ +(?:Invalid|Uninitialized|Error:|Warning: Race|Misaligned)")
+CLEAN, CUT_OFF = "clean", "no error before its time was over"
 MOST_RESTARTS = 5  # of the shapes, after contenders that took their process with them
 TAIL = 2000  # characters of a process's last words that are kept
 
@@ -74,7 +84,7 @@ def run(name: str, plan: Plan) -> dict[str, Any]:
 
 def call(command: list[str], seconds: float) -> Ended:
     """A process and all that it started, ended together when its time is over."""
-    environment = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "PYTHONUNBUFFERED": "1"}
+    environment = os.environ | ENVIRONMENT
     if _is_built_here():  # what was built is used, wherever another copy is installed
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     with subprocess.Popen(
@@ -167,6 +177,8 @@ def _tests(plan: Plan) -> dict[str, Any]:
         else ["-m", "gpu", str(ROOT / "tests")]
     )
     options = ["-q", "--rootdir", str(ROOT), "-p", "no:cacheprovider", f"--junitxml={counts}"]
+    if importlib.util.find_spec("xdist") and not plan.dry_run:
+        options += ["-n", str(TEST_PROCESSES)]
     ended = call([sys.executable, "-m", "pytest", *options, *chosen], plan.seconds("tests"))
     if not counts.exists():
         return {"missing": "pytest left no counts", **_how(ended)}
@@ -192,9 +204,15 @@ def _sanitise(plan: Plan) -> dict[str, Any]:
         share = (end - time.monotonic()) / (len(SANITIZER_TOOLS) - index)
         command = [sanitizer, "--tool", tool, "--error-exitcode", str(SANITIZER_FAILED), *calls]
         ended = call(command, share)
-        found = {0: "clean", SANITIZER_FAILED: "errors", "timeout": "no error before its time was over"}
-        results[tool] = {"found": found.get(ended.status, f"ended with {ended.status}"), **_how(ended)}
+        results[tool] = {"found": _sanitized(ended), **_how(ended)}
     return dict(results)
+
+
+def _sanitized(ended: Ended) -> str:
+    """What a tool found; one that was stopped has said in its last words what it saw before."""
+    if ended.status == "timeout":
+        return "errors" if SANITIZER_WORDS.search(ended.words) else CUT_OFF
+    return {0: CLEAN, SANITIZER_FAILED: "errors"}.get(int(ended.status), f"ended with {ended.status}")
 
 
 def _shapes(plan: Plan) -> dict[str, Any]:
@@ -246,9 +264,8 @@ def failed(name: str, outcome: Any) -> bool:
     if name == "tests":
         return bool(outcome.get("failures") or outcome.get("errors"))
     if name == "sanitise":
-        clean = ("clean", "no error before its time was over")
         found = [each["found"] for each in outcome.values() if isinstance(each, dict)]
-        return outcome.get("calls_without_it", 0) != 0 or any(each not in clean for each in found)
+        return outcome.get("calls_without_it", 0) != 0 or any(each not in (CLEAN, CUT_OFF) for each in found)
     if name == "shapes":
         entries = [entry for shape in outcome.get("shapes", {}).values() for entry in shape["entries"]]
         return any(entry["ours"] and entry["missing"].startswith(("wrong", "failed")) for entry in entries)

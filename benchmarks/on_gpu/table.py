@@ -12,6 +12,7 @@ from on_gpu.shapes import TARGETS, Target
 from pyfirstorder.bench.suite import Entry, Outcome
 
 NOT_MEASURED = "–"
+DRY = "Dry run: tiny shapes on stand-ins.  No figure here says anything about a GPU.\n\n"
 _ENTRY = ("contender", "ours", "settings", "seconds", "gain", "excess", "missing")
 
 
@@ -21,7 +22,7 @@ def run(results: Results, *, dry_run: bool, seconds: float) -> None:
     measured = Results(folder / "shapes.json", resumed=True).get("shapes", {})
     ceiling = Results(folder / "ceilings.json", resumed=True).get("fp16", {}).get("flops_per_second")
     results["rows"] = rows = [filled(target, measured, ceiling) for target in TARGETS]
-    results["text"] = text = markdown(rows, measured)
+    results["text"] = text = (DRY if dry_run else "") + markdown(rows, measured)
     (folder / "table.md").write_text(text + "\n", encoding="utf-8")
     try:
         results["picture"] = _picture(measured, folder / "shapes.png", dry_run)
