@@ -158,9 +158,12 @@ def plain_name(mangled: str) -> str:
 
 
 def functions_in(listing: str) -> dict[str, str]:
-    """Texts by kernel, of PTX, of ``cuobjdump -sass`` or of ``nvdisasm``."""
+    """Texts by kernel, of PTX, of ``cuobjdump -sass`` or of ``nvdisasm``; instances of one plain name together."""
     parts = re.split(r"^.*(?:\.entry |Function : |\.section\s+\.text\.)([\w$]+).*$", listing, flags=re.MULTILINE)
-    return {plain_name(name): text for name, text in zip(parts[1::2], parts[2::2])}
+    texts: dict[str, str] = {}
+    for name, text in zip(parts[1::2], parts[2::2]):
+        texts[plain_name(name)] = texts.get(plain_name(name), "") + text
+    return texts
 
 
 def machine_code(cubin: Path) -> dict[str, str]:

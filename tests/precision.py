@@ -143,6 +143,12 @@ def split_budget(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     return 1.5 * 2.0**-21 * magnitude(left, right) * (1 + 2.0**-10) + 2 * edges / of_left / of_right.T
 
 
+def float32_budget(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Of a chain of float32 multiply-adds in any order: 2^-24 of Σ |a||b| an addition, to first order."""
+    depth = left.shape[1] + 1  # a start value is added, too
+    return 1.01 * depth * 2.0**-24 * magnitude(left, right)
+
+
 def accumulation_budget(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Of `accumulate`: every addition truncates a partial sum, which is at most Σ |a||b| (here with 1% to spare).
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ if not FOLDER.exists():
 sys.path.append(str(FOLDER))  # at the end: an installed package comes first
 
 from on_gpu import measure, rivals, shapes, stages, table  # noqa: E402
+from on_gpu.clock import Clock  # noqa: E402
 from on_gpu.results import Results  # noqa: E402
 from on_gpu.stages import Ended, Plan  # noqa: E402
 
@@ -195,6 +197,42 @@ def test_every_tool_of_the_sanitizer_is_asked(status, found, tmp_path, monkeypat
 )
 def test_a_sanitizer_that_was_stopped_is_believed_for_what_it_saw(words, found):
     assert stages._sanitized(Ended("timeout", words)) == found
+
+
+# ------------------------------------------------------------------ clocks
+
+
+class Event:
+    """An event of a library whose stream stands at a time of its own, in milliseconds."""
+
+    stream = 0.0
+
+    def record(self) -> None:
+        self.at = Event.stream
+
+    def synchronize(self) -> None:
+        self.waited = True
+
+    def elapsed_time(self, last: Event) -> float:
+        assert last.waited
+        return last.at - self.at
+
+
+@pytest.mark.parametrize("library", ["torch", "cupy"])
+def test_events_on_the_stream_are_what_is_timed(library, monkeypatch):
+    cuda = SimpleNamespace(Event=lambda **_: Event(), get_elapsed_time=lambda first, last: first.elapsed_time(last))
+    monkeypatch.setitem(sys.modules, library, SimpleNamespace(cuda=cuda))
+    clock = Clock(library, dry_run=False)
+
+    def run() -> None:
+        Event.stream += 250.0
+
+    assert clock.several(run) == [0.25] * 4  # as many as take a second
+    assert clock.kind.startswith("events")
+
+
+def test_a_library_without_events_is_timed_to_the_end_of_its_call():
+    assert Clock("jax", dry_run=False).once(lambda: time.sleep(0.05)) >= 0.05
 
 
 # ------------------------------------------------------------------ answers

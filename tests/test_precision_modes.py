@@ -20,6 +20,7 @@ from precision import (
     accumulation_budget,
     delta_hidden,
     exact,
+    float32_budget,
     magnitude,
     operand_budget,
     product,
@@ -30,6 +31,9 @@ from precision import (
     split_budget,
     split_product,
 )
+from support import CUDA_ON_FIBRES
+
+from pyfirstorder import TwoLayerNetwork
 
 D, M, ROWS, EPS = 784, 512, 24, 8 / 255
 RANGES = (1e-6, 1.0, 1e6)  # of W: fp16 begins to lose bits below 6e-5, and ends at 65504
@@ -170,7 +174,18 @@ def test_fp16_of_what_moved_is_closer_than_tf32_of_the_whole_by_the_ratio_of_the
     assert whole["bf16"] / whole["tf32"] == pytest.approx(UNIT["bf16"] / UNIT["tf32"], rel=0.2)
 
 
-# ------------------------------------------------------------------ strict: two halves
+# ------------------------------------------------------------------ strict: the kernels, and two halves
+
+
+def test_the_hidden_product_of_the_kernels_is_within_the_budget_of_float32():
+    """Alone in the logits: the identity as activation and as output weights adds zeros to it."""
+    weight, x, _ = hidden()
+    weight, x = weight[:40], x[:9]
+    net = TwoLayerNetwork(weight, np.eye(len(weight), dtype=np.float32), activation="identity")
+    if CUDA_ON_FIBRES is None:
+        pytest.skip("the kernels were not built for fibres")
+    output = CUDA_ON_FIBRES.forward(net.weights(np.float32), x, 1)
+    hold(output, exact(x, weight), float32_budget(x, weight))
 
 
 @pytest.mark.parametrize("size", RANGES)
