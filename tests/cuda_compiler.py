@@ -86,6 +86,9 @@ def compiled(kept: Path) -> dict[str, Path]:
     with (kept / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not all((each / name).exists() for each in folders.values() for name in OUTPUTS):
+            for older in kept.iterdir():
+                if older.is_dir() and older != folder:
+                    shutil.rmtree(older)
             command = _command(tools["cmake"], folder / "cmake")
             running = [_start(command, architecture, each) for architecture, each in folders.items()]
             failed = [process.args for process in running if process.wait()]
