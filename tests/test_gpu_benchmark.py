@@ -187,6 +187,13 @@ def test_every_tool_of_the_sanitizer_is_asked(status, found, tmp_path, monkeypat
     assert stages.failed("sanitise", outcome) == (status != 0)
 
 
+def test_a_stage_is_summed_up_in_a_line():
+    ceilings = {"fp16": {"flops_per_second": 7.98e14, "by": "events"}, "memory": {"bytes_per_second": 3e12}}
+    assert stages.summary("ceilings", ceilings) == "fp16 798e12, memory 3e12"
+    assert stages.summary("build", {"built": ["_cuda.so"]}) == "built ['_cuda.so']"
+    assert stages.summary("sanitise", {"memcheck": {"found": stages.CLEAN}}) == "memcheck clean"
+
+
 @pytest.mark.parametrize(
     ("words", "found"),
     [

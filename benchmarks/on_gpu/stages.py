@@ -254,7 +254,14 @@ def summary(name: str, outcome: dict[str, Any]) -> str:
         return "\n" + outcome.get("text", "nothing to compare")
     if name == "shapes":
         return f"{len(outcome.get('shapes', {}))} shapes, {len(outcome.get('died', []))} contenders died"
-    return ", ".join(f"{key} {value}" for key, value in outcome.items() if not isinstance(value, (dict, list)))
+    return ", ".join(f"{key} {_short(value)}" for key, value in outcome.items())
+
+
+def _short(value: Any) -> str:
+    """A result in a few words: the first entry of a dictionary, a rate in units of 10¹²."""
+    if isinstance(value, dict):
+        value = next(iter(value.values()), "")
+    return f"{value / 1e12:.3g}e12" if isinstance(value, float) else str(value)
 
 
 def failed(name: str, outcome: Any) -> bool:
