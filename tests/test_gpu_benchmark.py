@@ -176,6 +176,17 @@ def test_counts_of_pytest_are_read_and_a_failure_is_one_of_the_command(tmp_path,
     assert not stages.failed("tests", outcome | {"failures": 0, "errors": 0})
 
 
+def test_a_run_of_pytest_that_is_stopped_is_counted_as_far_as_it_came(tmp_path, monkeypatch):
+    progress = "bringing up nodes...\n..s..F.. [ 40%]\n....E\n"
+    monkeypatch.setattr(stages, "call", lambda command, seconds: Ended("timeout", progress))
+    outcome = stages.run("tests", plan(tmp_path))
+    assert (outcome["passed"], outcome["failures"], outcome["errors"], outcome["skipped"]) == (10, 1, 1, 1)
+    assert outcome["ended"] == "timeout"
+    assert stages.failed("tests", outcome)
+    monkeypatch.setattr(stages, "call", lambda command, seconds: Ended("timeout", "collecting"))
+    assert stages.run("tests", plan(tmp_path))["missing"] == "pytest left no counts"
+
+
 @pytest.mark.parametrize(("status", "found"), [(0, "clean"), (stages.SANITIZER_FAILED, "errors"), (1, "ended with 1")])
 def test_every_tool_of_the_sanitizer_is_asked(status, found, tmp_path, monkeypatch):
     tools = []

@@ -31,6 +31,7 @@ ENVIRONMENT = {
 }
 RESERVED = BUDGETS["table"]
 TEST_PROCESSES = 6  # of pytest, on one GPU
+PROGRESS = re.compile(r"^([.sFExX]+) *(?:\[ *\d+%\])?$", re.MULTILINE)
 SANITIZER_TOOLS = ("memcheck", "racecheck", "initcheck")
 SANITIZER_FAILED = 97  # exit status that the sanitizer is asked for; others are the driver's own
 SANITIZER_WORDS = re.compile(r"=+ +(?:Invalid|Uninitialized|Error:|Warning: Race|Misaligned)")
@@ -54,7 +55,7 @@ class Plan(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """A process's end: its status, "timeout" for one that was stopped, and its last words."""
+    """A process's end: its status, "timeout" for one that was stopped, and what it said."""
 
     status: int | str
     words: str
@@ -102,7 +103,7 @@ def call(command: list[str], seconds: float) -> Ended:
             os.killpg(process.pid, signal.SIGKILL)
             said, _ = process.communicate()
             status = "timeout"
-    return Ended(status, said.decode(errors="replace")[-TAIL:])
+    return Ended(status, said.decode(errors="replace"))
 
 
 def _is_built_here() -> bool:
@@ -135,7 +136,7 @@ def _plain(name: str) -> Any:
 
 
 def _how(ended: Ended) -> dict[str, Any]:
-    return {} if ended.well else {"ended": ended.status, "last_words": ended.words}
+    return {} if ended.well else {"ended": ended.status, "last_words": ended.words[-TAIL:]}
 
 
 def _build(plan: Plan) -> dict[str, Any]:
@@ -181,13 +182,22 @@ def _tests(plan: Plan) -> dict[str, Any]:
         options += ["-n", str(TEST_PROCESSES)]
     ended = call([sys.executable, "-m", "pytest", *options, *chosen], plan.seconds("tests"))
     if not counts.exists():
-        return {"missing": "pytest left no counts", **_how(ended)}
+        return _counted_so_far(ended) | _how(ended)
     found: dict[str, Any] = dict.fromkeys(("tests", "failures", "errors", "skipped"), 0)
     for suite in ElementTree.parse(counts).getroot().iter("testsuite"):
         for name in found:
             found[name] += int(suite.get(name, 0))
     found["passed"] = found["tests"] - found["failures"] - found["errors"] - found["skipped"]
     return found | _how(ended)
+
+
+def _counted_so_far(ended: Ended) -> dict[str, Any]:
+    """Of a run that was stopped: the marks of its progress."""
+    marks = "".join(PROGRESS.findall(ended.words))
+    if not marks:
+        return {"missing": "pytest left no counts"}
+    found = {name: marks.count(mark) for name, mark in (("passed", "."), ("failures", "F"), ("errors", "E"))}
+    return found | {"skipped": marks.count("s"), "remark": "stopped before all had run"}
 
 
 def _sanitise(plan: Plan) -> dict[str, Any]:
@@ -248,13 +258,13 @@ def summary(name: str, outcome: dict[str, Any]) -> str:
     """A line for the terminal."""
     if "missing" in outcome:
         return f"missing: {outcome['missing']}"
-    if "ended" in outcome:
+    if "ended" in outcome and name != "tests":
         return f"ended with {outcome['ended']}: ...{outcome['last_words'][-300:]}"
     if name == "table":
         return "\n" + outcome.get("text", "nothing to compare")
     if name == "shapes":
         return f"{len(outcome.get('shapes', {}))} shapes, {len(outcome.get('died', []))} contenders died"
-    return ", ".join(f"{key} {_short(value)}" for key, value in outcome.items())
+    return ", ".join(f"{key} {_short(value)}" for key, value in outcome.items() if key != "last_words")
 
 
 def _short(value: Any) -> str:
