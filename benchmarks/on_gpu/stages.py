@@ -279,7 +279,8 @@ def failed(name: str, outcome: Any) -> bool:
     if name == "build":
         return "ended" in outcome
     if name == "tests":
-        return bool(outcome.get("failures") or outcome.get("errors"))
+        nothing_ran = "missing" in outcome and "ended" in outcome
+        return bool(nothing_ran or outcome.get("failures") or outcome.get("errors"))
     if name == "sanitise":
         found = [each["found"] for each in outcome.values() if isinstance(each, dict)]
         return outcome.get("calls_without_it", 0) != 0 or any(each not in (CLEAN, CUT_OFF) for each in found)
