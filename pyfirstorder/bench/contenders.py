@@ -166,23 +166,28 @@ def _torch_eager(workload: Workload, data: Data, threads: int) -> Run:
     return run
 
 
-def _torch_step(workload: Workload, data: Data, threads: int) -> Any:
-    """One step with the gradient written by hand, and what it starts from."""
+def torch_step(workload: Workload, data: Data, threads: int, product_type: Any = None) -> Any:
+    """One step with the gradient written by hand, and what it starts from; products in a narrower type if given."""
     import torch
 
     model, x0, y = torch_parts(data, threads)
-    w, b, a, c = model[0].weight, model[0].bias, model[2].weight, model[2].bias
+
+    def narrow(tensor: Any) -> Any:
+        return tensor if product_type is None else tensor.to(product_type)
+
+    w, b, a, c = map(narrow, (model[0].weight, model[0].bias, model[2].weight, model[2].bias))
     move = _torch_move(workload)
     onehot = None if workload.loss == "squared" else torch.nn.functional.one_hot(y, data.net.out_features).to(x0.dtype)
     relu = data.net.activation == "relu"
 
     def step(x: Any) -> Any:
-        h = torch.addmm(b, x, w.t())
+        h = torch.addmm(b, narrow(x), w.t())
         hidden = torch.relu(h) if relu else torch.nn.functional.softplus(h)
-        z = torch.addmm(c, hidden, a.t())
+        z = torch.addmm(c, hidden, a.t()).to(x0.dtype)
         residual = z - y if onehot is None else torch.softmax(z, dim=1) - onehot
-        s = residual @ a
-        return move(x, x0, (s * (h > 0) if relu else s * torch.sigmoid(h)) @ w)
+        s = narrow(residual) @ a
+        g = (s * (h > 0) if relu else s * torch.sigmoid(h)) @ w
+        return move(x, x0, g.to(x0.dtype))
 
     return step, x0
 
@@ -190,7 +195,7 @@ def _torch_step(workload: Workload, data: Data, threads: int) -> Any:
 def _torch_by_hand(workload: Workload, data: Data, threads: int) -> Run:
     import torch
 
-    step, x0 = _torch_step(workload, data, threads)
+    step, x0 = torch_step(workload, data, threads)
 
     def run() -> Any:
         with torch.inference_mode():
@@ -205,7 +210,7 @@ def _torch_by_hand(workload: Workload, data: Data, threads: int) -> Run:
 def _torch_compiled(workload: Workload, data: Data, threads: int) -> Run:
     import torch
 
-    step, x0 = _torch_step(workload, data, threads)
+    step, x0 = torch_step(workload, data, threads)
     torch._dynamo.reset()
     compiled = torch.compile(step, fullgraph=True, dynamic=False)
 

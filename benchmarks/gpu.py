@@ -1,0 +1,73 @@
+"""Everything that needs a GPU, in one command and under ten minutes: builds, tests, sanitises, measures, compares.
+
+    python benchmarks/gpu.py [--build] [--output FOLDER]   # on a machine with a GPU
+    python benchmarks/gpu.py --dry-run                     # anywhere: tiny shapes, stand-ins for CuPy and the kernels
+
+Stages, each a process of its own with a budget of time, so that a crash or a long wait costs no other stage its result:
+
+1. device: the GPU, its driver, and the versions of what takes part
+2. build (with --build): the package by CMake, into this source tree, which is then used before an installed copy
+3. tests: pytest -m gpu
+4. sanitise: compute-sanitizer's memcheck, racecheck and initcheck on every operation, norm and type, sizes 1 to 33
+5. ceilings: products in fp16, bf16, tf32 and fp32, and memory bandwidth
+6. shapes: the seven shapes of the targets against torch, JAX and CuPy; same steps, same start, answers checked
+7. table: ratios beside targets, met or not; Markdown and a picture
+
+Results lie in benchmarks/results/<device>/: report.json holds every stage that has ended, and each stage's own file
+what it had when it ended or was cut off.  What is missing (a library, a tool, a mode) is listed with its reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from on_gpu import stages
+from on_gpu.results import Results
+
+MOST_SECONDS = 590.0
+RESULTS = Path(__file__).parent / "results"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the stages; the exit status is 1 where a test or a sanitizer failed, or an answer of ours was wrong."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--build", action="store_true", help="build the package first (CMake, nvcc, pybind11)")
+    parser.add_argument("--dry-run", action="store_true", help="tiny shapes on stand-ins: tests the command itself")
+    parser.add_argument("--only", default="", help=f"stages, with commas: {', '.join(stages.NAMES)}; all if empty")
+    parser.add_argument("--seconds", type=float, default=MOST_SECONDS, help="for all stages together")
+    parser.add_argument("--output", type=Path, help="folder of the results")
+    given = parser.parse_args(arguments)
+    chosen = [name for name in given.only.split(",") if name] or list(stages.NAMES)
+    unknown = set(chosen) - set(stages.NAMES)
+    if unknown:
+        parser.error(f"--only: expected stages out of {', '.join(stages.NAMES)}, got {', '.join(sorted(unknown))}")
+    device = "dry run" if given.dry_run else stages.device_name()
+    if device is None:
+        parser.error("nvidia-smi shows no GPU here; --dry-run runs the stages on stand-ins")
+    folder = given.output or _folder(device, given.dry_run)
+    plan = stages.Plan(folder, given.dry_run, given.build, time.monotonic() + given.seconds)
+    report = Results(folder / "report.json")
+    for name in stages.NAMES:
+        if name in chosen:
+            print(f"{name} ...", flush=True)
+            begin = time.monotonic()
+            outcome = stages.run(name, plan)
+            report[name] = outcome | {"seconds_of_stage": round(time.monotonic() - begin, 1)}
+            print(f"{name}: {stages.summary(name, outcome)}", flush=True)
+    print(f"results: {folder}")
+    return int(any(stages.failed(name, outcome) for name, outcome in report.items()))
+
+
+def _folder(device: str, dry_run: bool) -> Path:
+    if dry_run:
+        return Path(tempfile.mkdtemp(prefix="gpu-dry-run-"))
+    return RESULTS / re.sub(r"[^\w.-]+", "-", device)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

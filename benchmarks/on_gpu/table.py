@@ -1,0 +1,93 @@
+"""The targets beside what was measured, as Markdown, and a picture of all contenders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from on_gpu import shapes
+from on_gpu.clock import median
+from on_gpu.results import Results
+from on_gpu.shapes import TARGETS, Target
+from pyfirstorder.bench.suite import Entry, Outcome
+
+NOT_MEASURED = "–"
+DRY = "Dry run: tiny shapes on stand-ins.  No figure here says anything about a GPU.\n\n"
+_ENTRY = ("contender", "ours", "settings", "seconds", "gain", "excess", "missing")
+
+
+def run(results: Results, *, dry_run: bool, seconds: float) -> None:
+    """From the files of the stages before."""
+    folder = results.path.parent
+    measured = Results(folder / "shapes.json", resumed=True).get("shapes", {})
+    ceiling = Results(folder / "ceilings.json", resumed=True).get("fp16", {}).get("flops_per_second")
+    results["rows"] = rows = [filled(target, measured, ceiling) for target in TARGETS]
+    results["text"] = text = (DRY if dry_run else "") + markdown(rows, measured)
+    (folder / "table.md").write_text(text + "\n", encoding="utf-8")
+    try:
+        results["picture"] = _picture(measured, folder / "shapes.png", dry_run)
+    except ImportError as error:
+        results["picture"] = f"missing: {error}"
+
+
+def filled(target: Target, measured: dict[str, Any], ceiling: float | None) -> dict[str, Any]:
+    """The target with what was measured: each goal with its figure, and whether it is met, or why there is none."""
+    shape = measured.get(target.shape, {"entries": []})
+    entries = {entry["contender"]: entry for entry in shape["entries"]}
+    own = entries.get(target.ours, {"missing": "not run"})
+    goals = []
+    for rival, least in target.times.items():
+        theirs = entries.get(rival, {"missing": "not run"})
+        why = next((entry["missing"] for entry in (own, theirs) if entry["missing"]), "")
+        ratio = None if why else median(theirs["seconds"]) / median(own["seconds"])
+        goals.append(_goal(f"times as fast as {rival}", ratio, least, why))
+    if target.share is not None:
+        why = own["missing"] or ("" if ceiling else "the ceiling was not measured")
+        share = None if why or not ceiling else shape["flops_of_a_step"] / (own["microseconds_a_step"] * 1e-6) / ceiling
+        goals.append(_goal("share of fp16 products", share, target.share, why))
+    if target.microseconds is not None:
+        goals.append(
+            _goal("microseconds a step", own.get("microseconds_a_step"), target.microseconds, own["missing"], most=True)
+        )
+    return {"shape": target.shape, "ours": target.ours, "goals": goals}
+
+
+def _goal(what: str, measured: float | None, wanted: float, why: str, *, most: bool = False) -> dict[str, Any]:
+    met = None if measured is None else (measured <= wanted if most else measured >= wanted)
+    return {"what": what, "measured": measured, "wanted": wanted, "at_most": most, "met": met, "why_not_measured": why}
+
+
+def markdown(rows: Sequence[dict[str, Any]], measured: dict[str, Any]) -> str:
+    """Two tables: goals, and microseconds a step of every contender."""
+    lines = ["| shape | ours | goal | measured | target | met |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        for goal in row["goals"]:
+            sign, met = "≤" if goal["at_most"] else "≥", {True: "yes", False: "no", None: goal["why_not_measured"]}
+            figure = NOT_MEASURED if goal["measured"] is None else f"{goal['measured']:.3g}"
+            cells = (row["shape"], row["ours"], goal["what"], figure, f"{sign} {goal['wanted']:g}", met[goal["met"]])
+            lines.append("| " + " | ".join(cells) + " |")
+    lines += ["", "| shape | contender | µs a step | loss gained | remark |", "|---|---|---|---|---|"]
+    for name, shape in measured.items():
+        for entry in shape["entries"]:
+            taken = f"{entry['microseconds_a_step']:.4g}" if entry["seconds"] else NOT_MEASURED
+            gain = NOT_MEASURED if entry["gain"] is None else f"{entry['gain']:.2%}"
+            lines.append(f"| {name} | {entry['contender']} | {taken} | {gain} | {entry['missing']} |")
+    return "\n".join(lines)
+
+
+def _picture(measured: dict[str, Any], path: Any, dry_run: bool) -> str:
+    """Bars of the package's own suite: ratios are to the first of ours that ran."""
+    from pyfirstorder.bench.pictures import bars
+
+    outcomes = []
+    for name, shape in measured.items():
+        entries = [Entry(**{part: entry[part] for part in _ENTRY}) for entry in shape["entries"] if entry["seconds"]]
+        entries.sort(key=lambda entry: not entry.ours)
+        if entries:
+            workload = shapes.workload(name, dry_run=dry_run)
+            outcomes.append(Outcome(workload, shape["flops_of_a_step"] * shape["steps"], 0, [], entries))
+    figure = bars(outcomes)
+    if figure is None:
+        return "missing: nothing was measured"
+    figure.savefig(path, dpi=120)
+    return path.name

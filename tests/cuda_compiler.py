@@ -1,0 +1,179 @@
+"""What nvcc makes of the kernels: registers, stack and spills as ptxas reports them, PTX, and machine code.
+
+The flags are the project's: CMake writes down how it would compile csrc/cuda/engine.cu, and only the architecture is
+replaced.  Both architectures are compiled at once, to device code alone: three minutes of processor time in all, a
+third of it ptxas on StepRows.  Results are kept in pytest's cache until a source changes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sysconfig
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "csrc" / "cuda" / "engine.cu"
+ARCHITECTURES = ("sm_80", "sm_90")
+OUTPUTS = ("ptxas.txt", "engine.ptx", "engine.cubin")
+
+# In place of pybind11, which adds nothing to how device code is compiled and need not be installed where tests run.
+_PYBIND11 = """
+function(pybind11_add_module name)
+  set(sources ${ARGN})
+  list(REMOVE_ITEM sources NO_EXTRAS)
+  add_library(${name} MODULE ${sources})
+endfunction()
+"""
+_ANY_VERSION = "set(PACKAGE_VERSION 99)\nset(PACKAGE_VERSION_COMPATIBLE TRUE)\n"
+
+
+class Kernel(NamedTuple):
+    """One kernel as ptxas compiled it; bytes."""
+
+    name: str  # as in the source, with its type: StepRows<double>
+    architecture: str
+    stack: int
+    spill_stores: int
+    spill_loads: int
+    registers: int
+
+
+def tool(name: str) -> str | None:
+    """A tool of CUDA: on the PATH, beside nvcc, or of a wheel of NVIDIA's."""
+    nvcc = shutil.which("nvcc")
+    beside = [Path(nvcc).resolve().parent, Path("/usr/local/cuda/bin")] if nvcc else []
+    wheels = sorted(Path(sysconfig.get_path("purelib")).glob("nvidia/*/bin"))
+    for folder in (None, *beside, *wheels):
+        found = shutil.which(name, path=None if folder is None else str(folder))
+        if found:
+            return found
+    return None
+
+
+def needed() -> dict[str, str]:
+    """nvcc and cmake, or a skip that says what is missing."""
+    found = {name: shutil.which(name) for name in ("nvcc", "cmake")}
+    if not SOURCE.exists():
+        pytest.skip("the C++ sources are not here: an installed copy is tested")
+    missing = [name for name, path in found.items() if path is None]
+    if missing:
+        pytest.skip(f"not on the PATH: {', '.join(missing)}")
+    return {name: str(path) for name, path in found.items()}
+
+
+def release(nvcc: str) -> str:
+    """Such as 13.0."""
+    said = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"release (\d+\.\d+)", said)
+    return found[1] if found else said
+
+
+def compiled(kept: Path) -> dict[str, Path]:
+    """Folders with `OUTPUTS` by architecture, made by the first of several processes that asks."""
+    tools = needed()
+    kept.mkdir(parents=True, exist_ok=True)
+    folder = kept / _fingerprint(release(tools["nvcc"]))
+    folders = {architecture: folder / architecture for architecture in ARCHITECTURES}
+    with (kept / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not all((each / name).exists() for each in folders.values() for name in OUTPUTS):
+            for older in kept.iterdir():
+                if older.is_dir() and older != folder:
+                    shutil.rmtree(older)
+            command = _command(tools["cmake"], folder / "cmake")
+            running = [_start(command, architecture, each) for architecture, each in folders.items()]
+            failed = [process.args for process in running if process.wait()]
+            assert not failed, f"nvcc failed: {failed}\n" + "\n".join(
+                (each / "errors.txt").read_text(encoding="utf-8")[-4000:] for each in folders.values()
+            )
+            for each in folders.values():
+                (each / "errors.txt").replace(each / "ptxas.txt")
+    return folders
+
+
+def _fingerprint(of_compiler: str) -> str:
+    digest = hashlib.sha256(of_compiler.encode())
+    for path in (ROOT / "CMakeLists.txt", *sorted((ROOT / "csrc").rglob("*.*")), Path(__file__)):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _command(cmake: str, folder: Path) -> list[str]:
+    """How the project compiles the kernels."""
+    stub = folder / "pybind11"
+    stub.mkdir(parents=True, exist_ok=True)
+    (stub / "pybind11Config.cmake").write_text(_PYBIND11, encoding="utf-8")
+    (stub / "pybind11ConfigVersion.cmake").write_text(_ANY_VERSION, encoding="utf-8")
+    settings = {
+        "CMAKE_BUILD_TYPE": "Release",
+        "CMAKE_EXPORT_COMPILE_COMMANDS": "ON",
+        "PYFIRSTORDER_CUDA": "ON",
+        "pybind11_DIR": str(stub),
+    }
+    subprocess.run(
+        [cmake, "-S", str(ROOT), "-B", str(folder), *(f"-D{name}={value}" for name, value in settings.items())],
+        check=True,
+        capture_output=True,
+    )
+    entries = json.loads((folder / "compile_commands.json").read_text(encoding="utf-8"))
+    return shlex.split(next(entry["command"] for entry in entries if Path(entry["file"]).name == SOURCE.name))
+
+
+def _start(command: list[str], architecture: str, folder: Path) -> subprocess.Popen[bytes]:
+    """The same for the device alone, with ptxas's report."""
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = [word for word in command if not word.startswith("--generate-code") and word != "-c"]
+    del kept[kept.index("-o") : kept.index("-o") + 2]
+    kept += ["-cubin", f"-arch={architecture}", "-Xptxas", "-v", "--keep", "--keep-dir", str(folder)]
+    kept += ["-o", str(folder / "engine.cubin")]
+    with (folder / "errors.txt").open("wb") as errors:
+        return subprocess.Popen(kept, cwd=folder, stdout=errors, stderr=errors)
+
+
+_REPORT = re.compile(
+    r"Compiling entry function '(\S+)' for '(\w+)'\n.*\n\s*(\d+) bytes stack frame, (\d+) bytes spill stores, "
+    r"(\d+) bytes spill loads\n.*Used (\d+) registers"
+)
+
+
+def kernels_in(report: str) -> list[Kernel]:
+    """What ptxas -v says of every kernel."""
+    return [Kernel(plain_name(name), arch, *map(int, sizes)) for name, arch, *sizes in _REPORT.findall(report)]
+
+
+def plain_name(mangled: str) -> str:
+    """``StepRows<double>`` of an instance of ``entry``; another kernel's name as it is."""
+    found = re.search(r"entryI(?:NS\w*?_)?(\d+)(\D\w*)", mangled)
+    if not found:
+        return mangled
+    name, rest = found[2][: int(found[1])], found[2][int(found[1]) :]
+    kind = {"If": "<float>", "Id": "<double>"}.get(rest[:2], "")
+    return name + kind
+
+
+def functions_in(listing: str) -> dict[str, str]:
+    """Texts by kernel, of PTX, of ``cuobjdump -sass`` or of ``nvdisasm``; instances of one plain name together."""
+    parts = re.split(r"^.*(?:\.entry |Function : |\.section\s+\.text\.)([\w$]+).*$", listing, flags=re.MULTILINE)
+    texts: dict[str, str] = {}
+    for name, text in zip(parts[1::2], parts[2::2]):
+        texts[plain_name(name)] = texts.get(plain_name(name), "") + text
+    return texts
+
+
+def machine_code(cubin: Path) -> dict[str, str]:
+    """The instructions of every kernel, or a skip."""
+    cuobjdump, nvdisasm = tool("cuobjdump"), tool("nvdisasm")
+    if cuobjdump is None and nvdisasm is None:
+        pytest.skip("neither cuobjdump nor nvdisasm is here (pip install nvidia-cuda-cuobjdump)")
+    command = [cuobjdump, "-sass"] if cuobjdump else [str(nvdisasm), "-c"]
+    said = subprocess.run([*map(str, command), str(cubin)], capture_output=True, text=True, check=True).stdout
+    return functions_in(said)

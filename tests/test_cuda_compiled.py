@@ -1,0 +1,159 @@
+"""Gates on the compiled kernels: what must not spill does not, and what spills does so no more than it did.
+
+Local memory (stack and spills) is main memory: in a product's inner loop it would cost more than all else.  Kernels on
+rows wait for main memory anyway, and theirs lies in the first cache; their entries in `LOCAL_MEMORY` are what they need
+today, to be lowered and never raised without a reason beside them.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from cuda_compiler import (
+    ARCHITECTURES,
+    SOURCE,
+    Kernel,
+    compiled,
+    functions_in,
+    kernels_in,
+    machine_code,
+    needed,
+    release,
+)
+
+MOST_REGISTERS = 128  # of 256 threads: two blocks fit a processor's 65,536
+MEASURED_WITH = "13.0"  # release of nvcc
+
+# Bytes of stack, of spill stores and of spill loads, the most of both types and architectures; zero for all others.
+LOCAL_MEMORY = {
+    # copies of a row's slot and of its ball, indexed by restart and by norm, and the loop of a row inlined around them
+    "StepRows": (936, 116, 820),
+    "TakeLosses": (896, 0, 0),
+    "BeginRows": (944, 0, 0),
+    "Finish": (888, 32, 36),
+    # searches of a threshold hold two sums in pairs of doubles beside the ball
+    "Project": (56, 72, 116),
+    "RandomStart": (112, 40, 84),
+    # the losses of three norms of logits, inlined
+    "Losses": (64, 24, 32),
+    "Activate": (8, 8, 4),  # erf of float
+}
+TENSOR_PRODUCT = "TensorProduct"
+TENSOR_PTX = re.compile(r"\b(?:mma\.sync|wgmma\.mma_async)")
+TENSOR_MACHINE_CODE = re.compile(r"\bH[G]?MMA\b")
+
+
+@pytest.fixture(scope="session")
+def folders(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Compiled once, and kept until a source changes."""
+    cache = getattr(request.config, "cache", None)
+    return compiled(cache.mkdir("cuda_kernels") if cache else tmp_path_factory.mktemp("cuda_kernels"))
+
+
+@pytest.fixture(params=ARCHITECTURES)
+def folder(request: pytest.FixtureRequest, folders: dict[str, Path]) -> Path:
+    return folders[request.param]
+
+
+@pytest.fixture
+def kernels(folder: Path) -> list[Kernel]:
+    found = kernels_in((folder / "ptxas.txt").read_text(encoding="utf-8"))
+    assert len(found) >= 10
+    return found
+
+
+def is_product(name: str) -> bool:
+    return "Product" in name
+
+
+def source_defines_tensor_products() -> bool:
+    texts = (path.read_text(encoding="utf-8") for path in SOURCE.parent.iterdir())
+    return any(re.search(rf"\b(?:struct|class) {TENSOR_PRODUCT}\b", text) for text in texts)
+
+
+def test_products_use_no_local_memory(kernels):
+    products = [kernel for kernel in kernels if is_product(kernel.name)]
+    assert {"Product<float>", "Product<double>"} <= {kernel.name for kernel in products}
+    assert [kernel for kernel in products if kernel.stack or kernel.spill_stores or kernel.spill_loads] == []
+
+
+def test_no_kernel_takes_more_registers_than_let_two_blocks_run(kernels):
+    assert [kernel for kernel in kernels if kernel.registers > MOST_REGISTERS] == []
+
+
+def test_local_memory_of_kernels_on_rows_does_not_grow(kernels):
+    found = release(needed()["nvcc"])
+    if found != MEASURED_WITH:
+        pytest.skip(f"its figures are those of nvcc {MEASURED_WITH}, and here is {found}")
+    names = {kernel.name.partition("<")[0] for kernel in kernels}
+    assert set(LOCAL_MEMORY) <= names, "a kernel that is no more still has an entry"
+    for kernel in kernels:
+        allowed = LOCAL_MEMORY.get(kernel.name.partition("<")[0], (0, 0, 0))
+        used = (kernel.stack, kernel.spill_stores, kernel.spill_loads)
+        assert all(have <= most for have, most in zip(used, allowed)), f"{kernel}: allowed {allowed}"
+
+
+def test_products_read_and_write_no_local_memory_in_ptx(folder):
+    products = {
+        name: text
+        for name, text in functions_in((folder / "engine.ptx").read_text(encoding="utf-8")).items()
+        if is_product(name)
+    }
+    assert products
+    assert [name for name, text in products.items() if re.search(r"\b(?:ld|st)\.local\b", text)] == []
+
+
+def test_products_read_and_write_no_local_memory_in_machine_code(folder):
+    products = {name: text for name, text in machine_code(folder / "engine.cubin").items() if is_product(name)}
+    assert products
+    assert all("FFMA" in text or "DFMA" in text or TENSOR_MACHINE_CODE.search(text) for text in products.values())
+    assert [name for name, text in products.items() if re.search(r"\b(?:LDL|STL)\b", text)] == []
+
+
+if_tensor_products = pytest.mark.skipif(
+    not SOURCE.exists() or not source_defines_tensor_products(), reason=f"the source defines no {TENSOR_PRODUCT} yet"
+)
+
+
+@if_tensor_products
+def test_tensor_products_ask_for_tensor_cores_in_ptx(folder):
+    ptx = functions_in((folder / "engine.ptx").read_text(encoding="utf-8"))
+    products = {name: text for name, text in ptx.items() if TENSOR_PRODUCT in name}
+    assert products, "the source defines tensor products, and no kernel is one"
+    assert [name for name, text in products.items() if not TENSOR_PTX.search(text)] == []
+
+
+@if_tensor_products
+def test_tensor_products_are_computed_by_tensor_cores_in_machine_code(folder):
+    products = {name: text for name, text in machine_code(folder / "engine.cubin").items() if TENSOR_PRODUCT in name}
+    assert products
+    assert [name for name, text in products.items() if not TENSOR_MACHINE_CODE.search(text)] == []
+
+
+# ------------------------------------------------------------------ what reads the reports
+
+_MANGLED = (
+    "_ZN12pyfirstorder3gpu46_GLOBAL__N__0fd7cb21_9_engine_cu_97f0f91b_57005entryINS0_8StepRowsIdEENS0_4CallIdEEEEvT0_"
+)
+_REPORT = f"""ptxas info    : 272 bytes gmem
+ptxas info    : Compiling entry function '{_MANGLED}' for 'sm_90'
+ptxas info    : Function properties for {_MANGLED}
+    936 bytes stack frame, 96 bytes spill stores, 820 bytes spill loads
+ptxas info    : Used 80 registers, used 0 barriers, 936 bytes cumulative stack size
+"""
+
+
+def test_a_report_of_ptxas_is_read():
+    assert kernels_in(_REPORT) == [Kernel("StepRows<double>", "sm_90", 936, 96, 820, 80)]
+
+
+def test_listings_are_cut_into_kernels():
+    name = _MANGLED.replace("8StepRowsId", "13TensorProductIf")
+    for start in (f"\t\tFunction : {name}", f'\t.section\t.text.{name},"ax",@progbits', f".visible .entry {name}("):
+        listing = f"header HMMA\n{start}\n  /*0090*/ HMMA.16816.F32 R4, R8 ;\n"
+        ((kernel, text),) = functions_in(listing).items()
+        assert kernel == "TensorProduct<float>"
+        assert TENSOR_MACHINE_CODE.search(text)
+        assert "header" not in text
