@@ -75,7 +75,7 @@ def source_defines_tensor_products() -> bool:
 
 def test_products_use_no_local_memory(kernels):
     products = [kernel for kernel in kernels if is_product(kernel.name)]
-    assert {"Product<float>", "Product<double>"} <= {kernel.name for kernel in products}
+    assert {"TensorProduct<1>", "TensorProduct<3>", "Product<double>"} <= {kernel.name for kernel in products}
     assert [kernel for kernel in products if kernel.stack or kernel.spill_stores or kernel.spill_loads] == []
 
 

@@ -143,7 +143,7 @@ class CudaBackend:
         run, bytes_of = (getattr(self._engine, f"{what}_{x.dtype}") for what in ("run", "workspace_bytes"))
         rows = restarts * (len(x) if jobs is None else jobs)
         entries |= {"samples": len(x), "stream": self._library.cuda.get_current_stream().ptr}
-        most = _rows_of_part(bytes_of(operation, entries | {"rows": rows}), rows, restarts)
+        most = _rows_of_part(lambda count: bytes_of(operation, entries | {"rows": count}), rows, restarts)
         space = self._library.empty(bytes_of(operation, entries | {"rows": min(rows, most)}), dtype=np.uint8)
         for first, count in _parts(rows, most):
             run(operation, entries | {"first": first, "rows": count, "workspace": _address(space)})
@@ -227,10 +227,13 @@ def _arrays_of(parts: Any, take: Move) -> dict[str, Array]:
     return {name: take(part) for name, part in parts._asdict().items() if hasattr(part, "__array_function__")}
 
 
-def _rows_of_part(needed: int, rows: int, restarts: int) -> int:
-    """Rows whose work space fits the bound, all restarts of a job together."""
-    fitting = rows if needed <= MOST_WORKSPACE else rows * MOST_WORKSPACE // needed
-    return max(fitting // restarts, 1) * restarts
+def _rows_of_part(bytes_of: Callable[[int], int], rows: int, restarts: int) -> int:
+    """Rows whose work space fits the bound, all restarts of a job together; those of one job where none fits."""
+    while (needed := bytes_of(rows)) > MOST_WORKSPACE and rows > restarts:
+        rows = (
+            max(rows * MOST_WORKSPACE // needed // restarts, 1) * restarts
+        )  # less, and again: scratch does not shrink
+    return rows
 
 
 def _parts(rows: int, most: int) -> Iterator[tuple[int, int]]:
