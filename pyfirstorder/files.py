@@ -37,16 +37,24 @@ def written_at_once(path: PathLike) -> Iterator[Path]:
     _remove_abandoned(target)
     temporary = target.with_name(f".{target.stem}.{_owner(os.getpid())}-{uuid.uuid4().hex}{target.suffix}")
     try:
-        yield temporary
-        bring_to_disk(temporary)
-        temporary.replace(target)
+        with named_in_errors(path, temporary):
+            yield temporary
+            bring_to_disk(temporary)
+            temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def named_in_errors(path: PathLike, temporary: Path | None = None) -> Iterator[None]:
+    """Errors of writing that find no room, or are about the temporary file, with the name that the user knows."""
+    try:
+        yield
     except OSError as error:
         unnamed = error.filename is None and error.errno in _NO_ROOM
         if error.errno is None or not (unnamed or error.filename == str(temporary)):
             raise
         raise OSError(error.errno, error.strerror, str(path)) from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def bring_to_disk(path: Path) -> None:

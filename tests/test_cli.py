@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import pyfirstorder as fo
+from pyfirstorder import training
 
 typer_testing = pytest.importorskip("typer.testing", reason="the command line needs typer")
 from pyfirstorder import cli  # noqa: E402
@@ -173,7 +174,7 @@ def test_an_attack_does_not_overwrite_what_it_reads(files, tmp_path):
 )
 def test_where_a_network_goes_is_checked_before_training(files, tmp_path, monkeypatch, output, message):
     (tmp_path / "folder.npz").mkdir()
-    monkeypatch.setattr(cli.training, "train", lambda *_, **__: pytest.fail("it was trained"))
+    monkeypatch.setattr(training, "train", lambda *_, **__: pytest.fail("it was trained"))
     line = error_line(run("train", files / "data.npz", "-o", tmp_path / output))
     assert f"output: {message}" in line
     assert str(tmp_path / output) in line
@@ -228,9 +229,9 @@ def test_the_package_runs_as_a_module(tmp_path):
 
 
 def test_radii_may_be_fractions(tmp_path, capsys):
-    assert cli._numbers("eps", "1/255, 8/255,0.1") == [1 / 255, 8 / 255, 0.1]
+    assert cli.numbers_of("eps", "1/255, 8/255,0.1") == [1 / 255, 8 / 255, 0.1]
     with pytest.raises(ValueError, match="eps: expected numbers with commas between them, got '1/0'"):
-        cli._numbers("eps", "1/0")
+        cli.numbers_of("eps", "1/0")
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["info"]])
@@ -242,9 +243,9 @@ def test_version_and_info_need_no_other_package(arguments, monkeypatch, capsys):
 
 
 def test_bounds_may_be_infinite_as_numbers_are():
-    assert cli._numbers("bounds", "0,inf") == [0, np.inf]
+    assert cli.numbers_of("bounds", "0,inf") == [0, np.inf]
     with pytest.raises(ValueError, match="eps: expected numbers"):
-        cli._numbers("eps", f"1{'0' * 400}/3")
+        cli.numbers_of("eps", f"1{'0' * 400}/3")
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"]])

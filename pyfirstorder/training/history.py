@@ -69,8 +69,7 @@ def write_history(path: PathLike, history: Sequence[Epoch]) -> None:
     <BLANKLINE>
     """
     path = Path(path)
-    if path.suffix not in HISTORY_SUFFIXES:
-        raise ValueError(f"history: expected a file ending in {' or '.join(HISTORY_SUFFIXES)}, got {str(path)!r}")
+    require_history(path)
     names = ("epoch", *Epoch._fields[:-1])
     rows = [dict(zip(names, (number, *epoch[:-1]))) for number, epoch in enumerate(history, 1)]
     with files.written_at_once(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as stream:
@@ -81,3 +80,9 @@ def write_history(path: PathLike, history: Sequence[Epoch]) -> None:
             writer = csv.DictWriter(stream, names, lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
+
+
+def require_history(path: Path) -> None:
+    """Refuse a path to which no history can be written."""
+    suffix = path.suffix if path.suffix in HISTORY_SUFFIXES else " or ".join(HISTORY_SUFFIXES)
+    files.require_writable("history", path, suffix)
