@@ -1,8 +1,8 @@
 """Runs commands of pyfirstorder in forked children of one process, which imports everything once, and ends them early.
 
 A request is a line of JSON, its answer as well.  A child counts its ``events``, what it is about to do to files of the
-given folder (open one for writing, rename, remove, make or remove a folder), and at one of them is killed, or finds the
-disk full from there on.
+given folder (open one for writing, rename, remove, make or remove a folder), and before one of them is killed, or finds
+the disk full from there on.  The name of a file stands for the event in which that file would appear.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ COMMANDS = get_command(cli.make_app())
 EVENTS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir")
 
 
-def watch(folder: str, kill_at: int | None, full_at: int | None) -> None:
+def watch(folder: str, kill_at: int | str | None, full_at: int | None) -> None:
     """Count what is done to files of the folder, and act on one event."""
     count = 0
 
@@ -37,7 +37,7 @@ def watch(folder: str, kill_at: int | None, full_at: int | None) -> None:
         if not isinstance(arguments[0], (str, Path)) or not str(arguments[0]).startswith(folder):
             return
         count += 1
-        if count == kill_at:
+        if count == kill_at or (event == "os.rename" and Path(arguments[1]).name == kill_at):
             os.kill(os.getpid(), signal.SIGKILL)
         if count == full_at:
             resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
@@ -45,7 +45,7 @@ def watch(folder: str, kill_at: int | None, full_at: int | None) -> None:
     sys.addaudithook(see)
 
 
-def child(command: list[str], folder: str, draw: bool, kill_at: int | None, full_at: int | None) -> int:
+def child(command: list[str], folder: str, draw: bool, kill_at: int | str | None, full_at: int | None) -> int:
     """Run a command; its exit code."""
     if not draw:
         cli._draw = lambda *_: None
@@ -62,7 +62,7 @@ def answer(
     folder: str,
     draw: bool = False,
     kill_after: float | None = None,
-    kill_at: int | None = None,
+    kill_at: int | str | None = None,
     full_at: int | None = None,
 ) -> dict[str, Any]:
     """What became of a command: whether it was killed, its exit code, what it printed."""
