@@ -389,3 +389,40 @@ def test_the_colour_bar_shows_how_far_a_pixel_moved(norm):
     bar = plots.examples_figure(examples, norm=norm, image_shape=(2, 2)).axes[-1]
     reach = {"linf": "0.25", "l2": "0.125"}[norm]
     assert [label.get_text() for label in bar.get_yticklabels()] == [f"−{reach}", "0", f"+{reach}"]
+
+
+def test_train_goes_on_from_a_network_with_its_first_layer_alone(files, tmp_path):
+    options = ["--network", files / "net.npz", "--trained", "first", "--no-biases", "--dtype", "float64", "--epochs", 1]
+    done = run("train", files / "data.npz", *options, "-o", tmp_path / "more.npz", "--history", tmp_path / "h.json")
+    assert done.exit_code == 0, done.output
+    before, after = fo.load_network(files / "net.npz"), fo.load_network(tmp_path / "more.npz")
+    assert after.dtype == np.float64
+    np.testing.assert_array_equal(after.output_weight, before.output_weight)
+    np.testing.assert_array_equal(after.hidden_bias, before.hidden_bias)
+    assert not np.array_equal(after.hidden_weight, before.hidden_weight)
+    assert {path.name for path in tmp_path.iterdir()} == {"more.npz", "h.json"}  # and no checkpoint
+
+
+def test_a_checkpoint_that_is_named_stays_for_more_epochs(files, tmp_path):
+    straight, kept = tmp_path / "straight.npz", ["--checkpoint", tmp_path / "c.npz", "-o", tmp_path / "net.npz"]
+    assert run("train", files / "data.npz", "--hidden", 4, "--epochs", 3, "-o", straight).exit_code == 0
+    assert run("train", files / "data.npz", "--hidden", 4, "--epochs", 1, *kept).exit_code == 0
+    done = run("train", files / "data.npz", "--hidden", 4, "--epochs", 3, *kept)
+    assert "after 3 epochs, 1 of them in a run before" in " ".join(done.output.split())
+    assert (tmp_path / "net.npz").read_bytes() == straight.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--history", "h.txt"], "history: expected a file ending in .csv or .json"),
+        (["--checkpoint", "c.txt"], "checkpoint: expected a file ending in .npz"),
+        (["--trained", "second"], "trained: expected one of 'both', 'first'"),
+        (["--dtype", "float16"], "dtype: expected float32 or float64"),
+        (["--network", "NET", "--hidden", "4"], "hidden_features: expected None, because network has its own, got 4"),
+        (["--network", "NET", "--output", "NET"], "output: expected a place of its own"),
+    ],
+)
+def test_a_mistake_in_training_is_one_line(files, tmp_path, arguments, message):
+    words = [files / "net.npz" if word == "NET" else word for word in arguments]
+    assert message in error_line(run("train", files / "data.npz", "-o", tmp_path / "net.npz", *words))

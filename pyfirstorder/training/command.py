@@ -100,6 +100,12 @@ def train(
     }
     with bar_of(console, "{task.fields[state]}") as bar:
         task = bar.add_task("train", total=1.0, state="")
+        own: list[Epoch] = []
+
+        def show(epoch: Epoch) -> None:
+            own.append(epoch)
+            bar.update(task, state=_state(epoch))
+
         result = training.train(
             rest.x,
             rest.y,
@@ -121,7 +127,7 @@ def train(
             seed=seed,
             validation=(validation.x, validation.y) if len(validation) else None,
             adversary=None if adversarial_eps is None else adversary,
-            on_epoch=lambda epoch: bar.update(task, state=_state(epoch)),
+            on_epoch=show,
             checkpoint=kept,
             checkpoint_every=checkpoint_every,
             progress=lambda share: bar.update(task, completed=share),
@@ -133,7 +139,9 @@ def train(
         write_history(history, result.history)
     if checkpoint is None:
         kept.unlink(missing_ok=True)
-    last = f"after {epochs} epochs: {_state(result.history[-1])}; " if result.history else ""
+    earlier = len(result.history) - len(own)
+    before = f", {earlier} of them in a run before" if earlier else ""
+    last = f"after {epochs} epochs{before}: {_state(result.history[-1])}; " if result.history else ""
     console.print(f"{last}wrote {output}", highlight=False, soft_wrap=True)
 
 
