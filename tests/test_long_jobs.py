@@ -19,7 +19,7 @@ for needed in ("typer", "rich", "matplotlib"):
 pytest.importorskip("resource", reason="jobs are forked and limited as POSIX does")
 
 SAMPLES, FEATURES, CLASSES = 48, 16, 3
-RANDOM_KILLS = 15  # of each kind of job, at least
+RANDOM_KILLS = 20  # of each kind of job, at least
 STRIDE = 3  # of the moments that are tried one after the other
 TRAIN = [
     *("--hidden", "8", "--epochs", "2", "--batch-size", "16", "--checkpoint-every", "2", "--adversarial-eps", "0.1"),

@@ -60,10 +60,12 @@ def write_history(path: PathLike, history: Sequence[Epoch]) -> None:
     Examples
     --------
     >>> import tempfile
+    >>> from pathlib import Path
     >>> from pyfirstorder.training import Epoch, write_history
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_history(folder + "/history.csv", [Epoch(0.5, 0.75, None, 1.0)])
-    ...     print(open(folder + "/history.csv").read())
+    ...     path = Path(folder) / "history.csv"
+    ...     write_history(path, [Epoch(0.5, 0.75, None, 1.0)])
+    ...     print(path.read_text())
     epoch,train_loss,train_accuracy,validation_accuracy
     1,0.5,0.75,
     <BLANKLINE>
