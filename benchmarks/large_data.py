@@ -12,13 +12,13 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 
 import pyfirstorder as fo
 from pyfirstorder import blockwise, datasets
+from pyfirstorder.unfinished import Unfinished
 
 CLASSES, IN_MEMORY, WRITTEN_AT_ONCE = 10, 8192, 16384
 OPTIONS = {"norm": "linf", "steps": 40, "rel_step_size": 0.1, "bounds": (0.0, 1.0), "targeted": False}
@@ -61,7 +61,7 @@ def main() -> None:
     w = rng.standard_normal((chosen.hidden, chosen.features), dtype=np.float32) / np.sqrt(np.float32(chosen.features))
     a = rng.standard_normal((CLASSES, chosen.hidden), dtype=np.float32) / np.sqrt(np.float32(chosen.hidden))
     net = fo.TwoLayerNetwork(w, a)
-    with tempfile.TemporaryDirectory(dir=chosen.folder) as name, ExitStack() as stack:
+    with tempfile.TemporaryDirectory(dir=chosen.folder) as name:
         folder = Path(name)
         points, labels = write_data(folder, chosen.samples, chosen.features)
         dataset = datasets.load(str(points), labels)
@@ -72,9 +72,11 @@ def main() -> None:
         x = np.array(x)
         rates = [seconds_in_memory(net, x, y) for _ in range(3)]
         memory: list[int] = []
-        store, _ = blockwise.storage(stack, folder, dataset, eps)
+        unfinished = Unfinished(folder, sweep, {})
         started = time.perf_counter()
-        sweep.run(rows, store, lambda done: memory.append(own_memory()))
+        unfinished.begin()
+        sweep.run(rows, unfinished.keep, lambda done: memory.append(own_memory()), unfinished.note)
+        unfinished.publish()
         from_file = (time.perf_counter() - started) / chosen.samples
         rates += [seconds_in_memory(net, x, y) for _ in range(3)]
     in_memory = float(np.median(rates))

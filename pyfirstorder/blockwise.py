@@ -15,12 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import pyfirstorder as fo
-from pyfirstorder import checks, datasets, files, records, validate
+from pyfirstorder import checks, records, validate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from contextlib import ExitStack
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Mapping
 
     from pyfirstorder.datasets import Dataset
     from pyfirstorder.files import PathLike
@@ -30,6 +28,7 @@ if TYPE_CHECKING:
     from pyfirstorder.results import AttackResult, RobustnessCurve
 
     Store = Callable[[int, int, Array], None]
+    Note = Callable[[int, int], None]
 
 MOST_ROWS = 4096  # of a block: enough that the ends of blocks, where threads wait for each other, do not count
 BLOCK_BYTES = 2**26  # adversarial examples of a block, all radii together, unless a row alone is larger
@@ -51,9 +50,14 @@ class Sweep:
         self.seconds = 0.0
         self.examples: Examples | None = None
 
-    def run(self, block_rows: int, store: Store, report: Callable[[float], None]) -> None:
-        """Attack block by block, and hand the adversarial examples to ``store(radius, begin, rows)``."""
-        for begin in range(0, len(self.dataset), block_rows):
+    def run(
+        self, block_rows: int, store: Store, report: Callable[[float], None], note: Note | None = None, done: int = 0
+    ) -> None:
+        """Attack block by block, and hand the adversarial examples to ``store(radius, begin, rows)``.
+
+        ``note(begin, end)`` is called after each block; the first ``done`` samples are known already, see `restore`.
+        """
+        for begin in range(done, len(self.dataset), block_rows):
             x, y = self.dataset.block(begin, begin + block_rows)
 
             def report_within(share: float, begin: int = begin, size: int = len(x)) -> None:
@@ -81,6 +85,30 @@ class Sweep:
                 store(i, begin, result.x_adv)
             if begin == 0:
                 self.examples = self._choose_examples(x, clean, clean == y, curve)
+            if note is not None:
+                note(begin, begin + len(x))
+
+    def state(self) -> dict[str, Any]:
+        """What is known of the samples so far, besides the arrays that have a row for each."""
+        counts = (self.clean_right, self.clean_failed, self.zero_gradient, self.not_finite)
+        shown = {} if self.examples is None else self.examples._asdict()
+        return {
+            "counts": np.array(counts),
+            "sums": np.array([self.sizes, self.steps]),
+            "seconds": np.array(self.seconds),
+            **{f"examples_{name}": np.asarray(array) for name, array in shown.items()},
+        }
+
+    def restore(self, state: Mapping[str, Array], success: Array, loss: Array) -> None:
+        """Go on from a `state`, and from what was known of the samples (E, n) done by then."""
+        from pyfirstorder.plots import Examples
+
+        self.success[:, : success.shape[1]], self.loss[:, : loss.shape[1]] = success, loss
+        self.clean_right, self.clean_failed, self.zero_gradient, self.not_finite = map(int, state["counts"])
+        self.sizes, self.steps = state["sums"]
+        self.seconds = float(state["seconds"])
+        _, *shown = (state[f"examples_{name}"] for name in Examples._fields)
+        self.examples = Examples(float(state["examples_eps"]), *shown)
 
     @contextmanager
     def _rows_of_the_file(self, begin: int) -> Iterator[None]:
@@ -215,27 +243,6 @@ class Sweep:
         if self.not_finite:
             lines.append(f"{self.not_finite} attacks ended where the loss overflowed: see NotFiniteWarning")
         return "\n".join(lines)
-
-
-def storage(stack: ExitStack, output: Path, dataset: Dataset, eps: Array) -> tuple[Store, dict[str, Array]]:
-    """Where adversarial examples go: an array for the result file or, for data on disk, a .npy file for each radius."""
-    shape = (len(dataset), *dataset.stored.shape[1:])
-    if not dataset.on_disk:
-        x_adv = np.empty((len(eps), *shape), dtype=np.float32)
-
-        def keep(i: int, begin: int, rows: Array) -> None:
-            x_adv[i, begin : begin + len(rows)] = rows
-
-        return keep, {"x_adv": x_adv}
-    paths = [stack.enter_context(files.written_at_once(path)) for path in files_on_disk(output, eps)]
-    for path in paths:
-        datasets.create_npy(path, shape)
-    return lambda i, begin, rows: datasets.write_rows(paths[i], begin, rows), {}
-
-
-def files_on_disk(output: Path, eps: Array) -> list[Path]:
-    """Where adversarial examples of data on disk go, by radius."""
-    return [output / f"x_adv_eps_{float(radius)!r}.npy" for radius in eps]
 
 
 def rows_of_a_block(block_size: int | None, dataset: Dataset, radii: int) -> int:

@@ -10,42 +10,38 @@ from __future__ import annotations
 import math
 import re
 import sys
-from contextlib import ExitStack
-from fractions import Fraction
+from contextlib import contextmanager
 from functools import wraps
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
-
 import pyfirstorder as fo
-from pyfirstorder import checks, datasets, files, records, training, validate
-from pyfirstorder.blockwise import Sweep, files_on_disk, from_clean, rows_of_a_block, storage
+from pyfirstorder import checks, datasets, files, records, validate
+from pyfirstorder.blockwise import Sweep, from_clean, rows_of_a_block
+from pyfirstorder.unfinished import Unfinished, files_on_disk, job_of
 
 _MISSING: ImportError | None = None
 try:
     import typer
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
     from rich.table import Table
 
-    Data = Annotated[str, typer.Argument(help="mnist, digits, a .npz file with x and y, or a .npy file with x.")]
-    Labels = Annotated[Path | None, typer.Option(help="The .npy file with y, for x in a .npy file.")]
-    Norm = Annotated[str, typer.Option(help="linf, l2 or l1.")]
-    Bounds = Annotated[
-        str | None, typer.Option(help="LOWER,UPPER of every number, or none. Default 0,1 for images, else none.")
-    ]
-    Seed = Annotated[int, typer.Option(help="Of everything random: the held-out part among it.")]
-    Threads = Annotated[int | None, typer.Option(help="Worker threads; all processors if left out.")]
-    Backend = Annotated[str, typer.Option(help="auto, or a backend that info lists.")]
-    Start = Annotated[
-        bool | None,
-        typer.Option(
-            "--random-start/--no-random-start",
-            help="Start at a random point of the ball. Default: apgd does, pgd does not.",
-        ),
-    ]
+    from pyfirstorder.options import (
+        HELD_OUT,
+        Backend,
+        Bounds,
+        Data,
+        Labels,
+        Norm,
+        Seed,
+        Start,
+        Threads,
+        bar_of,
+        bounds_of,
+        numbers_of,
+    )
+
     AttackLoss = Annotated[
         str | None,
         typer.Option(
@@ -56,11 +52,10 @@ except ImportError as error:  # said by main, so that this module can be importe
     _MISSING = error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from pyfirstorder.datasets import Dataset
 
-_HELD_OUT = 0.2  # of the samples, by train
 _MOST_DIGITS = 10  # of a side of an image
 TABLE_FILE = "table.csv"
 PICTURES = ("accuracy.png", "examples.png")
@@ -98,6 +93,7 @@ def make_app() -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     from pyfirstorder.bench.command import bench
+    from pyfirstorder.training.command import train
 
     for command in (info, train, attack, bench):
         app.command()(_errors_in_a_line(command))
@@ -134,81 +130,6 @@ def info() -> None:
     for name, value in fo.show_config().items():
         table.add_row(name, value)
     Console().print(table)
-
-
-def train(
-    data: Data,
-    labels: Labels = None,
-    hidden: Annotated[int, typer.Option(help="Hidden units.")] = 512,
-    activation: Annotated[str, typer.Option(help="Such as relu, gelu or 'softplus(10)'.")] = "relu",
-    loss: Annotated[str, typer.Option(help="cross_entropy or squared.")] = "cross_entropy",
-    optimizer: Annotated[str, typer.Option(help="adam or sgd.")] = "adam",
-    epochs: Annotated[int, typer.Option(help="Passes over the training part.")] = 15,
-    batch_size: int = 128,
-    learning_rate: float = 1e-3,
-    momentum: Annotated[float, typer.Option(help="Of sgd.")] = 0.0,
-    weight_decay: float = 0.0,
-    held_out: Annotated[float, typer.Option(help="Share of the samples kept for validation.")] = _HELD_OUT,
-    seed: Seed = 0,
-    adversarial_eps: Annotated[float | None, typer.Option(help="Radius to train against; plain if left out.")] = None,
-    adversarial_norm: Norm = "linf",
-    adversarial_steps: Annotated[int, typer.Option(help="Steps of the adversary at every mini-batch.")] = 7,
-    adversarial_rel_step_size: Annotated[float | None, typer.Option(help="Step size as a share of the radius.")] = None,
-    adversarial_random_start: bool = True,
-    bounds: Bounds = None,
-    threads: Threads = None,
-    backend: Backend = "auto",
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where the network goes.")] = Path("network.npz"),
-) -> None:
-    """Train a two-layer network, plainly or against an adversary."""
-    console = Console()
-    files.require_writable("output", output, ".npz")
-    files.refuse_to_overwrite([output], [Path(data), labels])
-    everything = datasets.load(data, labels)
-    rest, validation = datasets.split(everything, held_out, seed)
-    if not len(rest):
-        held = f"{len(validation)} of {len(everything)} are held out"
-        raise ValueError(f"data: expected at least one sample to train on, got none: {held}")
-    console.print(f"{everything.describe()}, {len(validation)} of them held out", highlight=False)
-    adversary = {
-        "eps": adversarial_eps,
-        "norm": adversarial_norm,
-        "steps": adversarial_steps,
-        "rel_step_size": adversarial_rel_step_size,
-        "random_start": adversarial_random_start,
-        "bounds": _bounds(bounds, everything),
-    }
-    with _bar(console, "{task.fields[state]}") as bar:
-        task = bar.add_task("train", total=1.0, state="")
-        result = training.train(
-            rest.x,
-            rest.y,
-            hidden_features=hidden,
-            activation=activation,
-            loss=loss,
-            out_features=int(everything.labels.max()) + 1,
-            optimizer=optimizer,
-            epochs=epochs,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            momentum=momentum,
-            weight_decay=weight_decay,
-            seed=seed,
-            validation=(validation.x, validation.y) if len(validation) else None,
-            adversary=None if adversarial_eps is None else adversary,
-            on_epoch=lambda epoch: bar.update(task, state=_state(epoch)),
-            progress=lambda share: bar.update(task, completed=share),
-            backend=backend,
-            threads=threads,
-        )
-    result.network.save(output)
-    last = f"after {epochs} epochs: {_state(result.history[-1])}; " if result.history else ""
-    console.print(f"{last}wrote {output}", highlight=False, soft_wrap=True)
-
-
-def _state(epoch: training.Epoch) -> str:
-    held_out = epoch.validation_accuracy
-    return f"loss {epoch.train_loss:.4f}" + ("" if held_out is None else f", held-out accuracy {held_out:.1%}")
 
 
 def attack(
@@ -252,11 +173,11 @@ def attack(
     if held_out is not None:
         dataset = datasets.split(dataset, held_out, seed)[1]
     elif dataset.name in datasets.BUNDLED:
-        hint = f"\nhint: most of these may have been trained on; --held-out {_HELD_OUT} attacks what train leaves out"
+        hint = f"\nhint: most of these may have been trained on; --held-out {HELD_OUT} attacks what train leaves out"
     if limit is not None:
         dataset = dataset.first(checks.integer("limit", limit, 1, 2**63 - 1))
     console.print(f"{net!r}\n{dataset.describe()}{hint}", highlight=False, soft_wrap=True)
-    radii = validate.increasing("eps", _numbers("eps", eps))
+    radii = validate.increasing("eps", numbers_of("eps", eps))
     options = {
         "algorithm": algorithm,
         "norm": validate.norm(norm),
@@ -269,7 +190,7 @@ def attack(
         "seed": seed,
         "targeted": targeted,
         "early_stop": early_stop,
-        "bounds": _bounds(bounds, dataset),
+        "bounds": bounds_of(bounds, dataset),
         "threads": threads,
         "backend": backend,
     }
@@ -292,18 +213,47 @@ def attack(
         records.require_comparable(earlier, settings)
     if not overwrite:
         records.refuse_to_replace(results, settings)
-    with files.folder(output), ExitStack() as stack:
-        store, x_adv = storage(stack, output, dataset, radii)
-        with _bar(console) as bar:
-            task = bar.add_task("attack", total=len(dataset))
-            sweep.run(block_rows, store, lambda done: bar.update(task, completed=done))
-        path = stack.enter_context(files.written_at_once(results))
-        np.savez(path, **{**sweep.arrays(), **settings, **x_adv})
+    unfinished = Unfinished(output, sweep, job_of(sweep, settings))
+    done = unfinished.load(replace=overwrite)
+    if done:
+        console.print(f"going on after {done} of {len(dataset)} samples", highlight=False)
+    with files.folder(output), _kept_unless_wrong(unfinished):
+        if not done:
+            unfinished.begin()
+        with bar_of(console) as bar:
+            task = bar.add_task("attack", total=len(dataset), completed=done)
+            sweep.run(block_rows, unfinished.keep, lambda now: bar.update(task, completed=now), unfinished.note, done)
+    _write_results(sweep, output, settings, unfinished)
     console.print(_table(sweep))
-    records.write_table(output / TABLE_FILE, sweep.rows())
     own = records.Run(output.resolve().name, settings, radii, sweep.clean_withstood, sweep.withstood)
     _draw(sweep, output, [own] if earlier is None else [earlier, own], shown_shape)
+    unfinished.discard()
     console.print(f"wrote {output}", highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _kept_unless_wrong(unfinished: Unfinished) -> Iterator[None]:
+    """What is done stays when something ends the attack from outside; a mistake in its arguments stays for good."""
+    try:
+        yield
+    except (TypeError, ValueError):
+        unfinished.discard()
+        raise
+
+
+def _write_results(sweep: Sweep, output: Path, settings: dict[str, Any], unfinished: Unfinished) -> None:
+    """All but the pictures; the file with the settings never speaks of files that are not yet there."""
+    results = output / records.RESULTS_FILE
+    x_adv = {}
+    if sweep.dataset.on_disk:
+        results.unlink(missing_ok=True)
+        unfinished.publish()
+    else:
+        x_adv = {"x_adv": unfinished.x_adv()}
+    files.write_npz(results, {**sweep.arrays(), **settings, **x_adv})
+    timing = "samples_per_second"  # not in the file, so that the same attack gives the same bytes
+    rows = [{name: value for name, value in row.items() if name != timing} for row in sweep.rows()]
+    records.write_table(output / TABLE_FILE, rows)
 
 
 def _table(sweep: Sweep) -> Table:
@@ -339,38 +289,6 @@ def _draw(sweep: Sweep, output: Path, runs: list[records.Run], image_shape: tupl
     for name, figure in figures.items():
         with files.written_at_once(output / name) as path:
             figure.savefig(path, dpi=150)
-
-
-def _bar(console: Console, *extra: str) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeRemainingColumn(),
-        *map(TextColumn, extra),
-        console=console,
-        transient=True,  # so that an error does not stand below a bar that will never move
-    )
-
-
-def _numbers(name: str, text: str) -> list[float]:
-    """Numbers or fractions, such as 8/255, with commas between them."""
-    try:
-        return [float(Fraction(part.strip()) if "/" in part else part) for part in text.split(",")]
-    except (ValueError, ArithmeticError):
-        raise ValueError(f"{name}: expected numbers with commas between them, got {text!r}") from None
-
-
-def _bounds(text: str | None, dataset: Dataset) -> tuple[float, float] | None:
-    """The box around every number of a sample."""
-    if text is None:
-        return (0.0, 1.0) if dataset.in_unit_box else None
-    if text == "none":
-        return None
-    sides = _numbers("bounds", text)
-    if len(sides) != 2:
-        raise ValueError(f"bounds: expected LOWER,UPPER or none, got {text!r}")
-    return sides[0], sides[1]
 
 
 def _image_shape(text: str | None, dataset: Dataset) -> tuple[int, ...] | None:

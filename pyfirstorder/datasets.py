@@ -7,6 +7,7 @@ after it, so that pages once read do not count as memory of this process.  Image
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 # Wider integers are not how images are stored: a division by their largest value would be a mistake.
 IMAGE_TYPES = (np.dtype(np.uint8), np.dtype(np.uint16))
 _LARGEST_CLASS = 2**63 - 1  # of int64
+_FLOAT32 = np.dtype(np.float32)
 
 
 class Stored(Protocol):
@@ -234,16 +236,27 @@ def split(dataset: Dataset, held_out: float, seed: int = 0) -> tuple[Dataset, Da
     return replace(dataset, rows=rows[first]), replace(dataset, rows=rows[second])
 
 
-def create_npy(path: PathLike, shape: tuple[int, ...]) -> None:
-    """A .npy file of float32 zeros, to be filled by `write_rows`."""
-    np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+def create_npy(path: PathLike, shape: tuple[int, ...], dtype: np.dtype[Any] = _FLOAT32) -> None:
+    """A .npy file of zeros, to be filled by `write_rows`."""
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    with files.named_in_errors(path), open(path, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        file.truncate(file.tell() + math.prod(shape) * dtype.itemsize)
 
 
 def write_rows(path: PathLike, begin: int, rows: Array) -> None:
-    """Write rows into a .npy file from row ``begin`` on, leaving nothing mapped."""
-    file = np.load(path, mmap_mode="r+")
-    file[begin : begin + len(rows)] = rows
-    file.flush()
+    """Write rows into a .npy file from row ``begin`` on.
+
+    Not through a mapping: where the disk is full, that ends the process instead of raising an OSError.
+    """
+    place = np.load(path, mmap_mode="r")
+    assert place.shape[1:] == rows.shape[1:]
+    given = np.ascontiguousarray(rows, dtype=place.dtype)
+    offset = place.offset + begin * math.prod(place.shape[1:]) * place.itemsize
+    del place
+    with files.named_in_errors(path), open(path, "r+b") as file:
+        file.seek(offset)
+        file.write(given.reshape(-1).view(np.uint8).data)
 
 
 def _as_index(rows: range | Array) -> slice | Array:

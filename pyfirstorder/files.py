@@ -1,22 +1,32 @@
-"""Reading and writing whole files: what is damaged is refused by name, what is written appears only when complete."""
+"""Reading and writing whole files: what is damaged is refused by name, what is written appears only when complete.
+
+A process may be killed and a disk may be full at any moment: a file is written beside its place, brought to the disk
+and renamed, so that its place holds the old one or the new one, whole.  The half-written file of a killed process
+carries that process's number, and the next one that writes there removes it.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
+import platform
 import uuid
+import zlib
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from pyfirstorder.problem import Array
 
     PathLike = str | os.PathLike[str]
 
+# Said by a write that finds no room: the disk, a quota or the largest size of a file.
+_NO_ROOM = tuple(getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasattr(errno, name))
 _ZIP_PREFIXES = (b"PK\x03\x04", b"PK\x05\x06")  # of an archive with files, and of one without
 
 
@@ -24,16 +34,67 @@ _ZIP_PREFIXES = (b"PK\x03\x04", b"PK\x05\x06")  # of an archive with files, and 
 def written_at_once(path: PathLike) -> Iterator[Path]:
     """A temporary path beside ``path``, which becomes it when the block ends well and is removed if it does not."""
     target = Path(os.path.realpath(path))  # a link stays, and what it points to is written
-    temporary = target.with_name(f".{target.stem}.{uuid.uuid4().hex}{target.suffix}")
+    _remove_abandoned(target)
+    temporary = target.with_name(f".{target.stem}.{_owner(os.getpid())}-{uuid.uuid4().hex}{target.suffix}")
     try:
-        yield temporary
-        temporary.replace(target)
-    except OSError as error:
-        if error.filename != str(temporary) or error.errno is None:
-            raise
-        raise OSError(error.errno, error.strerror, str(path)) from None
+        with named_in_errors(path, temporary):
+            yield temporary
+            bring_to_disk(temporary)
+            temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def named_in_errors(path: PathLike, temporary: Path | None = None) -> Iterator[None]:
+    """Errors of writing that find no room, or are about the temporary file, with the name that the user knows."""
+    try:
+        yield
+    except OSError as error:
+        unnamed = error.filename is None and error.errno in _NO_ROOM
+        if error.errno is None or not (unnamed or error.filename == str(temporary)):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def bring_to_disk(path: Path) -> None:
+    """Wait until a file's numbers are on the disk: a rename may get there before them."""
+    with open(path, "r+b") as stream:
+        os.fsync(stream.fileno())
+
+
+def write_npz(path: PathLike, arrays: Mapping[str, Any]) -> None:
+    """Named arrays as a .npz file, at once; the same arrays give the same bytes."""
+    with written_at_once(path) as temporary, open(temporary, "wb") as stream:
+        np.savez(stream, **arrays)
+
+
+def _owner(process: int | str) -> str:
+    """A process in the name of a temporary file; machines may share a folder."""
+    return f"{zlib.crc32(platform.node().encode()):08x}-{process}"
+
+
+def _remove_abandoned(target: Path) -> None:
+    """Remove what processes that are no more left half-written."""
+    if os.name != "posix":  # elsewhere a process cannot be asked after
+        return
+    beginning = f".{target.stem}.{_owner('')}"
+    with suppress(OSError):
+        for path in target.parent.iterdir():
+            if path.name.startswith(beginning) and path.suffix == target.suffix:
+                process = path.name[len(beginning) :].split("-")[0]
+                if process.isdecimal() and not _is_running(int(process)):
+                    path.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # of another user
+        return True
+    return True
 
 
 def require_writable(name: str, path: PathLike, suffix: str) -> None:
@@ -69,14 +130,15 @@ def folder(path: Path) -> Iterator[None]:
         raise
 
 
-def read_npz(path: PathLike, required: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, Array]:
-    """Named arrays of a .npz file; those that are optional may be missing."""
+def read_npz(path: PathLike, required: tuple[str, ...], optional: tuple[str, ...] | None = ()) -> dict[str, Array]:
+    """Named arrays of a .npz file; those that are optional (all others, if None) may be missing."""
     with _readable(path, ".npz"), open(path, "rb") as stream:
         if _kind(stream) != ".npz":
             raise ValueError("it holds a single array, as .npy files do")
         with np.load(stream, allow_pickle=False) as file:
             names = file.files
-            arrays = {name: file[name] for name in (*required, *optional) if name in names}
+            wanted = names if optional is None else (*required, *optional)
+            arrays = {name: file[name] for name in wanted if name in names}
     missing = [name for name in required if name not in arrays]
     if missing:
         raise ValueError(f"{path}: no array named {' or '.join(missing)}; it has {', '.join(names) or 'none'}")

@@ -12,7 +12,7 @@ attack.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -41,19 +41,20 @@ class Parameters(NamedTuple):
 
 
 def initial_parameters(
-    in_features: int, hidden_features: int, out_features: int, activation: str, generator: np.random.Generator
+    in_features: int,
+    hidden_features: int,
+    out_features: int,
+    activation: str,
+    generator: np.random.Generator,
+    dtype: np.dtype[Any] = np.dtype(np.float32),  # noqa: B008  (immutable)
 ) -> Parameters:
     """The weights that training starts from, see the notes of `train`."""
     name, _ = parse_activation(activation)
     hidden_variance = (2.0 if name in _RECTIFIERS else 1.0) / in_features
-    w = generator.standard_normal((hidden_features, in_features), dtype=np.float32) * math.sqrt(hidden_variance)
-    a = generator.standard_normal((out_features, hidden_features), dtype=np.float32) / math.sqrt(hidden_features)
-    return Parameters(
-        w.astype(np.float32),
-        np.zeros(hidden_features, np.float32),
-        a.astype(np.float32),
-        np.zeros(out_features, np.float32),
-    )
+    kind: Any = dtype.type
+    w = generator.standard_normal((hidden_features, in_features), dtype=kind) * math.sqrt(hidden_variance)
+    a = generator.standard_normal((out_features, hidden_features), dtype=kind) / math.sqrt(hidden_features)
+    return Parameters(w.astype(dtype), np.zeros(hidden_features, dtype), a.astype(dtype), np.zeros(out_features, dtype))
 
 
 def weight_gradients(
@@ -62,8 +63,12 @@ def weight_gradients(
     x: Array,
     objective: Objective,
     multiply: Multiply = np.matmul,
+    output_layer: bool = True,
 ) -> tuple[Array, Array, Parameters]:
-    """Loss (B,) and output (B, k) of each row of x, and the gradient of their mean loss in the weights."""
+    """Loss (B,) and output (B, k) of each row of x, and the gradient of their mean loss in the weights.
+
+    Without ``output_layer`` that of A and c is not found, and given as zero.
+    """
     name, parameter = parse_activation(activation)
     w, b, a, c = parameters
     h = multiply(x, w.T) + b
@@ -71,7 +76,7 @@ def weight_gradients(
     output = multiply(hidden, a.T) + c
     value, residual, scale = evaluate(output, objective)
     r = (residual * (scale / len(x))[:, None]).astype(x.dtype)
-    return value, output, _pull_back(parameters, activation, x, h, hidden, r, multiply)
+    return value, output, _pull_back(parameters, activation, x, h, hidden, r, multiply, output_layer)
 
 
 def pull_back(
@@ -85,10 +90,20 @@ def pull_back(
 
 
 def _pull_back(
-    parameters: Parameters, activation: str, x: Array, h: Array, hidden: Array, r: Array, multiply: Multiply
+    parameters: Parameters,
+    activation: str,
+    x: Array,
+    h: Array,
+    hidden: Array,
+    r: Array,
+    multiply: Multiply,
+    output_layer: bool = True,
 ) -> Parameters:
     name, parameter = parse_activation(activation)
     s = ACTIVATIONS[name].derivative(h, parameter).astype(x.dtype) * multiply(r, parameters.output_weight)
+    if not output_layer:
+        a, c = (np.broadcast_to(x.dtype.type(0), part.shape) for part in parameters[2:])
+        return Parameters(multiply(s.T, x), s.sum(axis=0), a, c)
     return Parameters(multiply(s.T, x), s.sum(axis=0), multiply(r.T, hidden), r.sum(axis=0))
 
 

@@ -7,7 +7,9 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def progress_callback(progress: bool | Callable[[float], None]) -> Iterator[Callable[[float], None] | None]:
+def progress_callback(
+    progress: bool | Callable[[float], None], task: str = "attack"
+) -> Iterator[Callable[[float], None] | None]:
     """What a backend calls with the finished share: None, the caller's function, or the update of a bar."""
     if callable(progress):
         yield progress
@@ -22,5 +24,5 @@ def progress_callback(progress: bool | Callable[[float], None]) -> Iterator[Call
     except ImportError as error:
         raise ImportError('progress=True needs rich: pip install "pyfirstorder[cli]"') from error
     with Progress() as bar:
-        task = bar.add_task("attack", total=1.0)
-        yield lambda share: bar.update(task, completed=share)
+        shown = bar.add_task(task, total=1.0)
+        yield lambda share: bar.update(shown, completed=share)

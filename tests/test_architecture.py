@@ -37,7 +37,10 @@ MAY_INCLUDE = {
     "bind": {"core", "cpu", "cuda"},
 }
 # Modules that others may not import: the layers above them.
-ABOVE_API = ("__main__", "cli", "blockwise", "records", "bench", "training", "dynamics", "interop", "datasets", "plots")
+ABOVE_API = (
+    *("__main__", "cli", "options", "blockwise", "unfinished", "records", "bench", "training", "dynamics", "interop"),
+    *("datasets", "plots"),
+)
 # What backends may import of the package; every other module stands above them, also one that is new.
 BELOW_BACKENDS = ("problem", "backends")
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import pyfirstorder as fo
+from pyfirstorder import training
 
 typer_testing = pytest.importorskip("typer.testing", reason="the command line needs typer")
 from pyfirstorder import cli  # noqa: E402
@@ -173,7 +174,7 @@ def test_an_attack_does_not_overwrite_what_it_reads(files, tmp_path):
 )
 def test_where_a_network_goes_is_checked_before_training(files, tmp_path, monkeypatch, output, message):
     (tmp_path / "folder.npz").mkdir()
-    monkeypatch.setattr(cli.training, "train", lambda *_, **__: pytest.fail("it was trained"))
+    monkeypatch.setattr(training, "train", lambda *_, **__: pytest.fail("it was trained"))
     line = error_line(run("train", files / "data.npz", "-o", tmp_path / output))
     assert f"output: {message}" in line
     assert str(tmp_path / output) in line
@@ -228,9 +229,9 @@ def test_the_package_runs_as_a_module(tmp_path):
 
 
 def test_radii_may_be_fractions(tmp_path, capsys):
-    assert cli._numbers("eps", "1/255, 8/255,0.1") == [1 / 255, 8 / 255, 0.1]
+    assert cli.numbers_of("eps", "1/255, 8/255,0.1") == [1 / 255, 8 / 255, 0.1]
     with pytest.raises(ValueError, match="eps: expected numbers with commas between them, got '1/0'"):
-        cli._numbers("eps", "1/0")
+        cli.numbers_of("eps", "1/0")
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["info"]])
@@ -242,9 +243,9 @@ def test_version_and_info_need_no_other_package(arguments, monkeypatch, capsys):
 
 
 def test_bounds_may_be_infinite_as_numbers_are():
-    assert cli._numbers("bounds", "0,inf") == [0, np.inf]
+    assert cli.numbers_of("bounds", "0,inf") == [0, np.inf]
     with pytest.raises(ValueError, match="eps: expected numbers"):
-        cli._numbers("eps", f"1{'0' * 400}/3")
+        cli.numbers_of("eps", f"1{'0' * 400}/3")
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"]])
@@ -388,3 +389,40 @@ def test_the_colour_bar_shows_how_far_a_pixel_moved(norm):
     bar = plots.examples_figure(examples, norm=norm, image_shape=(2, 2)).axes[-1]
     reach = {"linf": "0.25", "l2": "0.125"}[norm]
     assert [label.get_text() for label in bar.get_yticklabels()] == [f"−{reach}", "0", f"+{reach}"]
+
+
+def test_train_goes_on_from_a_network_with_its_first_layer_alone(files, tmp_path):
+    options = ["--network", files / "net.npz", "--trained", "first", "--no-biases", "--dtype", "float64", "--epochs", 1]
+    done = run("train", files / "data.npz", *options, "-o", tmp_path / "more.npz", "--history", tmp_path / "h.json")
+    assert done.exit_code == 0, done.output
+    before, after = fo.load_network(files / "net.npz"), fo.load_network(tmp_path / "more.npz")
+    assert after.dtype == np.float64
+    np.testing.assert_array_equal(after.output_weight, before.output_weight)
+    np.testing.assert_array_equal(after.hidden_bias, before.hidden_bias)
+    assert not np.array_equal(after.hidden_weight, before.hidden_weight)
+    assert {path.name for path in tmp_path.iterdir()} == {"more.npz", "h.json"}  # and no checkpoint
+
+
+def test_a_checkpoint_that_is_named_stays_for_more_epochs(files, tmp_path):
+    straight, kept = tmp_path / "straight.npz", ["--checkpoint", tmp_path / "c.npz", "-o", tmp_path / "net.npz"]
+    assert run("train", files / "data.npz", "--hidden", 4, "--epochs", 3, "-o", straight).exit_code == 0
+    assert run("train", files / "data.npz", "--hidden", 4, "--epochs", 1, *kept).exit_code == 0
+    done = run("train", files / "data.npz", "--hidden", 4, "--epochs", 3, *kept)
+    assert "after 3 epochs, 1 of them in a run before" in " ".join(done.output.split())
+    assert (tmp_path / "net.npz").read_bytes() == straight.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--history", "h.txt"], "history: expected a file ending in .csv or .json"),
+        (["--checkpoint", "c.txt"], "checkpoint: expected a file ending in .npz"),
+        (["--trained", "second"], "trained: expected one of 'both', 'first'"),
+        (["--dtype", "float16"], "dtype: expected float32 or float64"),
+        (["--network", "NET", "--hidden", "4"], "hidden_features: expected None, because network has its own, got 4"),
+        (["--network", "NET", "--output", "NET"], "output: expected a place of its own"),
+    ],
+)
+def test_a_mistake_in_training_is_one_line(files, tmp_path, arguments, message):
+    words = [files / "net.npz" if word == "NET" else word for word in arguments]
+    assert message in error_line(run("train", files / "data.npz", "-o", tmp_path / "net.npz", *words))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from support import ACTIVATION_NAMES
 
 import pyfirstorder as fo
 from pyfirstorder.problem import Objective
-from pyfirstorder.training import Parameters, train, weight_gradients
+from pyfirstorder.training import Epoch, Parameters, train, weight_gradients, write_history
 
 
 def blobs(samples: int = 120, features: int = 6, classes: int = 3, seed: int = 0):
@@ -19,15 +21,15 @@ def blobs(samples: int = 120, features: int = 6, classes: int = 3, seed: int = 0
 
 
 @pytest.mark.parametrize("activation", ACTIVATION_NAMES)
-@pytest.mark.parametrize("loss", ["cross_entropy", "squared"])
+@pytest.mark.parametrize("loss", ["cross_entropy", "squared", "logistic"])
 def test_weight_gradients_are_central_differences_of_the_mean_loss(activation, loss):
     rng = np.random.default_rng(3)
-    d, m, k, samples, h = 4, 5, 3, 7, 1e-6
+    d, m, k, samples, h = 4, 5, 1 if loss == "logistic" else 3, 7, 1e-6
     x = rng.standard_normal((samples, d))
     shapes = [(m, d), (m,), (k, m), (k,)]
     weights = Parameters(*(rng.standard_normal(shape) for shape in shapes))
     labels = rng.integers(0, k, samples) if loss == "cross_entropy" else None
-    values = rng.standard_normal((samples, k)) if loss == "squared" else None
+    values = {"squared": rng.standard_normal((samples, k)), "logistic": rng.choice([-1.0, 1.0], (samples, 1))}.get(loss)
     objective = Objective(loss, False, labels, values)
     _, _, gradients = weight_gradients(weights, activation, x, objective)
 
@@ -117,3 +119,144 @@ def test_training_refuses(change, error, pattern):
     arguments = {"x": x, "y": y, "hidden_features": 4, "epochs": 1} | change
     with pytest.raises(error, match=pattern):
         train(arguments.pop("x"), arguments.pop("y"), **arguments)
+
+
+def weights_of(net):
+    return {name: getattr(net, name) for name in Parameters._fields}
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize(
+    ("settings", "fixed"),
+    [
+        ({}, set()),
+        ({"trained": "first"}, {"output_weight", "output_bias"}),
+        ({"biases": False}, {"hidden_bias", "output_bias"}),
+        ({"trained": "first", "biases": False}, {"hidden_bias", "output_weight", "output_bias"}),
+    ],
+)
+def test_only_what_is_trained_moves(optimizer, settings, fixed):
+    x, y = blobs()
+    rng = np.random.default_rng(0)
+    start = fo.TwoLayerNetwork(
+        rng.standard_normal((8, 6)), rng.standard_normal((3, 8)), rng.random(8), rng.random(3), "softplus"
+    )
+    before = {name: array.copy() for name, array in weights_of(start).items()}
+    trained = train(x, y, network=start, epochs=1, optimizer=optimizer, weight_decay=0.1, l2_penalty=0.1, **settings)
+    after = weights_of(trained.network)
+    assert {name for name in before if np.array_equal(before[name], after[name])} == fixed
+    for name, array in weights_of(start).items():
+        np.testing.assert_array_equal(array, before[name])
+
+
+def test_the_gradient_of_the_first_layer_is_the_same_without_that_of_the_second():
+    rng = np.random.default_rng(0)
+    weights = Parameters(*(rng.standard_normal(shape) for shape in [(5, 4), (5,), (3, 5), (3,)]))
+    objective = Objective("cross_entropy", False, rng.integers(0, 3, 7), None)
+    x = rng.standard_normal((7, 4))
+    full, part = (
+        weight_gradients(weights, "gelu", x, objective, output_layer=output_layer)[2] for output_layer in (True, False)
+    )
+    np.testing.assert_array_equal(part.hidden_weight, full.hidden_weight)
+    np.testing.assert_array_equal(part.hidden_bias, full.hidden_bias)
+    assert not part.output_weight.any()
+    assert not part.output_bias.any()
+
+
+def test_the_theorys_setting_keeps_the_form_of_the_papers_network():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((100, 10))
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    start = fo.random_network(10, 64, dtype=np.float64)
+    options = {"loss": "squared", "trained": "first", "biases": False, "optimizer": "sgd", "batch_size": 10}
+    adversary = {"eps": 0.1, "norm": "l2", "direction": "gradient", "steps": 5}
+    result = train(x, np.sign(x[:, 0]), network=start, epochs=40, learning_rate=0.1, adversary=adversary, **options)
+    assert result.network.scalar_output
+    assert result.network.dtype == np.float64
+    assert result.history[-1].train_loss < 0.5 * result.history[0].train_loss
+    np.testing.assert_allclose(np.abs(result.network.output_weight), 1 / 8, rtol=1e-15)  # a / sqrt(m), as it was
+    assert not result.network.hidden_bias.any()
+
+
+@pytest.mark.parametrize("shape", [(-1,), (-1, 1)], ids=["(n,)", "(n, 1)"])
+@pytest.mark.parametrize("kind", [int, np.float64])
+def test_the_logistic_loss_learns_signs(shape, kind):
+    x, classes = blobs(classes=2)
+    y = (2 * classes - 1).astype(kind).reshape(shape)
+    held_out, other = blobs(classes=2, seed=1)
+    result = train(
+        x, y, hidden_features=8, loss="logistic", learning_rate=0.02, validation=(held_out, 2 * other - 1)
+    )  # fmt: skip
+    assert result.network.out_features == 1
+    assert result.history[-1].validation_accuracy > 0.95
+    right = np.mean(fo.predict(result.network, held_out).ravel() == 2 * other - 1)
+    assert right == result.history[-1].validation_accuracy
+
+
+def test_training_goes_on_from_a_network():
+    x, y = blobs()
+    options = {"optimizer": "sgd", "learning_rate": 0.1, "batch_size": len(x)}  # without state, in any order
+    whole = train(x, y, hidden_features=8, epochs=4, dtype=np.float64, **options).network
+    half = train(x, y, hidden_features=8, epochs=2, dtype=np.float64, **options).network
+    rest = train(x, y, network=half, epochs=2, seed=5, **options).network
+    # One mini-batch holds all samples: sums in another order differ by some 1e-16 of their terms.
+    np.testing.assert_allclose(rest.hidden_weight, whole.hidden_weight, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_training_computes_in_the_type_that_is_asked_for(dtype):
+    x, y = blobs()
+    net = train(x.astype(np.float64), y, hidden_features=4, epochs=1, dtype=dtype).network
+    assert net.dtype == dtype
+    fine = np.float64(net.hidden_weight) != np.float32(net.hidden_weight)
+    assert fine.any() == (dtype == np.float64)
+
+
+def test_the_history_is_a_table_without_times(tmp_path):
+    history = [Epoch(0.5, 0.75, None, 1.25), Epoch(1 / 3, 1.0, 0.5, 2.5)]
+    write_history(tmp_path / "h.csv", history)
+    write_history(tmp_path / "h.json", history)
+    names, *rows = (line.split(",") for line in (tmp_path / "h.csv").read_text().splitlines())
+    assert names == ["epoch", "train_loss", "train_accuracy", "validation_accuracy"]
+    assert [[float(part) if part else None for part in row] for row in rows] == [
+        [number, *epoch[:-1]] for number, epoch in enumerate(history, 1)
+    ]
+    assert json.loads((tmp_path / "h.json").read_text())[1] == {
+        "epoch": 2, "train_loss": 1 / 3, "train_accuracy": 1.0, "validation_accuracy": 0.5
+    }  # fmt: skip
+    with pytest.raises(ValueError, match=r"history: expected a file ending in \.csv or \.json"):
+        write_history(tmp_path / "h.txt", history)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "pattern"),
+    [
+        ({}, ValueError, "hidden_features: expected a number of hidden units, or a network, got None"),
+        ({"network": 3}, TypeError, "net: expected a TwoLayerNetwork, got 3"),
+        ({"network": fo.random_network(5, 4)}, ValueError, "network: expected at least the 3 outputs that y needs"),
+        (
+            {"network": fo.TwoLayerNetwork(np.eye(5), np.eye(3, 5))},
+            ValueError,
+            "network: expected one for the 6",
+        ),
+        (
+            {"network": fo.TwoLayerNetwork(np.eye(6), np.eye(3, 6)), "activation": "relu"},
+            ValueError,
+            "activation: exp",
+        ),
+        (
+            {"hidden_features": 4, "trained": "second"},
+            ValueError,
+            "trained: expected one of 'both', 'first'",
+        ),
+        ({"hidden_features": 4, "biases": 1}, TypeError, "biases: expected True or False, got 1"),
+        ({"hidden_features": 4, "dtype": np.float16}, ValueError, "dtype: expected float32 or float64, got float16"),
+        ({"hidden_features": 4, "dtype": "number"}, TypeError, "dtype: expected float32 or float64, got 'number'"),
+        ({"hidden_features": 4, "loss": "logistic"}, ValueError, "y: expected -1 or \\+1"),
+        ({"hidden_features": 4, "l2_penalty": -1.0}, ValueError, "l2_penalty: expected a number from 0"),
+    ],
+)
+def test_training_refuses_other_starts(change, error, pattern):
+    x, y = blobs()
+    with pytest.raises(error, match=pattern):
+        train(x, y, epochs=1, **change)

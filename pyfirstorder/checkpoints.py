@@ -1,0 +1,82 @@
+"""Where a long job stands, in a file: what it has found so far, and of which job that is.
+
+A job is known by its fingerprint: every setting that decides its numbers as a line of text, arrays and data by their
+SHA-256.  What belongs to a job with another fingerprint is refused, and the message names the settings that differ.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pyfirstorder import checks, files
+from pyfirstorder.config import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from pyfirstorder.problem import Array
+
+    Job = Mapping[str, str]
+
+_JOB = "job"  # the array with the fingerprint
+
+
+def fingerprint(**settings: Any) -> dict[str, str]:
+    """A line of text for each setting, and one for the version, which may compute other numbers."""
+    return {name: _line(value) for name, value in settings.items()} | {"version": __version__}
+
+
+def digest(arrays: Iterable[Array]) -> str:
+    """SHA-256 of arrays: of their types, shapes and numbers, one after the other."""
+    found = hashlib.sha256()
+    for array in arrays:
+        found.update(f"{array.dtype.str}{array.shape}".encode())
+        found.update(np.ascontiguousarray(array).data if array.size else b"")
+    return found.hexdigest()
+
+
+def save(path: Path, job: Job, arrays: Mapping[str, Any]) -> None:
+    """Put down where a job stands, in place of what was put down before."""
+    files.write_npz(path, {**arrays, _JOB: np.array(json.dumps(job, sort_keys=True))})
+
+
+def load(path: Path, job: Job, *, name: str, remedy: str) -> dict[str, Array] | None:
+    """Where the job stands; None if nothing was put down yet.
+
+    Raises
+    ------
+    ValueError
+        If the file is another one or damaged, or belongs to another job; the message names the argument ``name``, the
+        settings that differ, and the ``remedy``.
+    """
+    if not path.exists():
+        return None
+    arrays = files.read_npz(path, (_JOB,), None)
+    try:
+        found = json.loads(str(arrays.pop(_JOB)))
+        differing = sorted(part for part in {*found, *job} if found.get(part) != job.get(part))
+    except (ValueError, TypeError, AttributeError):
+        raise ValueError(f"{path}: expected a checkpoint, got a file of another kind") from None
+    if differing:
+        others = ", ".join(differing)
+        raise ValueError(f"{name}: expected that of this job, got {path} of one with another {others}; {remedy}")
+    return arrays
+
+
+def _line(value: Any) -> str:
+    """A value in words that do not depend on the type that it came in."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return repr(value)
+    if isinstance(value, Mapping):
+        return json.dumps({str(name): _line(part) for name, part in value.items()}, sort_keys=True)
+    if isinstance(value, (tuple, list)):
+        return json.dumps([_line(part) for part in value])
+    return digest([checks.array("setting", value)])

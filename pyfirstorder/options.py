@@ -1,0 +1,70 @@
+"""What the commands of the command line share: options that mean the same in each, and the bar of long ones."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+try:
+    import typer
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+except ImportError as error:
+    raise ImportError('the command line needs typer and rich: pip install "pyfirstorder[cli]"') from error
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from pyfirstorder.datasets import Dataset
+
+HELD_OUT = 0.2  # share of the samples that train keeps for validation
+
+Data = Annotated[str, typer.Argument(help="mnist, digits, a .npz file with x and y, or a .npy file with x.")]
+Labels = Annotated[Path | None, typer.Option(help="The .npy file with y, for x in a .npy file.")]
+Norm = Annotated[str, typer.Option(help="linf, l2 or l1.")]
+Bounds = Annotated[
+    str | None, typer.Option(help="LOWER,UPPER of every number, or none. Default 0,1 for images, else none.")
+]
+Seed = Annotated[int, typer.Option(help="Of everything random: the held-out part among it.")]
+Threads = Annotated[int | None, typer.Option(help="Worker threads; all processors if left out.")]
+Backend = Annotated[str, typer.Option(help="auto, or a backend that info lists.")]
+Start = Annotated[
+    bool | None,
+    typer.Option(
+        "--random-start/--no-random-start",
+        help="Start at a random point of the ball. Default: apgd does, pgd does not.",
+    ),
+]
+
+
+def bar_of(console: Console, *extra: str) -> Progress:
+    """A progress bar that is gone when the work is done."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+        *map(TextColumn, extra),
+        console=console,
+        transient=True,  # so that an error does not stand below a bar that will never move
+    )
+
+
+def numbers_of(name: str, text: str) -> list[float]:
+    """Numbers or fractions, such as 8/255, with commas between them."""
+    try:
+        return [float(Fraction(part.strip()) if "/" in part else part) for part in text.split(",")]
+    except (ValueError, ArithmeticError):
+        raise ValueError(f"{name}: expected numbers with commas between them, got {text!r}") from None
+
+
+def bounds_of(text: str | None, dataset: Dataset) -> tuple[float, float] | None:
+    """The box around every number of a sample."""
+    if text is None:
+        return (0.0, 1.0) if dataset.in_unit_box else None
+    if text == "none":
+        return None
+    sides = numbers_of("bounds", text)
+    if len(sides) != 2:
+        raise ValueError(f"bounds: expected LOWER,UPPER or none, got {text!r}")
+    return sides[0], sides[1]

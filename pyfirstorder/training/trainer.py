@@ -1,0 +1,147 @@
+"""One step of training, and where training stands: all that decides what comes next, as named arrays and back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pyfirstorder import api, ascent, backends, checks, validate
+from pyfirstorder.backends.reference.attack import take_objective
+from pyfirstorder.gradients import Parameters, weight_gradients
+from pyfirstorder.network import TwoLayerNetwork
+from pyfirstorder.training.history import Epoch
+from pyfirstorder.training.targets import Targets, rows_of
+
+if TYPE_CHECKING:
+    from pyfirstorder.optimizers import Optimizer
+    from pyfirstorder.problem import Array
+
+
+@dataclass
+class Position:
+    """How far training came: whole epochs, and what is known of the one that it is in."""
+
+    history: list[Epoch] = field(default_factory=list)
+    order: Array | None = None  # of the samples, None between epochs
+    begin: int = 0  # of the next mini-batch, in that order
+    loss: float = 0.0  # sum over the samples of this epoch so far
+    correct: int = 0
+    seconds: float = 0.0  # spent on this epoch
+
+    def arrays(self) -> dict[str, Array]:
+        """For a checkpoint."""
+        return {
+            "history": np.array(self.history, dtype=np.float64).reshape(-1, len(Epoch._fields)),  # None becomes NaN
+            "order": np.empty(0, np.int64) if self.order is None else self.order,
+            "place": np.array([self.begin, self.correct]),
+            "sums": np.array([self.loss, self.seconds]),
+        }
+
+    @staticmethod
+    def of(arrays: Mapping[str, Array]) -> Position:
+        """From a checkpoint."""
+        rows = [[None if np.isnan(part) else float(part) for part in row] for row in arrays["history"]]
+        order = arrays["order"] if len(arrays["order"]) else None
+        begin, correct = map(int, arrays["place"])
+        loss, seconds = map(float, arrays["sums"])
+        return Position([Epoch(*row) for row in rows], order, begin, loss, correct, seconds)  # type: ignore[arg-type]
+
+
+class Trainer:
+    """The samples, the weights (changed in place by the optimiser) and, if there is one, the adversary."""
+
+    def __init__(
+        self,
+        rows: Array,
+        targets: Targets,
+        parameters: Parameters,
+        activation: str,
+        generator: np.random.Generator,
+        optimizer: Optimizer,
+        adversary: Mapping[str, Any] | None,
+        backend: str,
+        threads: int | None,
+    ) -> None:
+        self.rows, self.targets, self.parameters, self.activation = rows, targets, parameters, activation
+        self.generator, self.optimizer, self.adversary = generator, optimizer, adversary
+        if adversary is not None and not isinstance(adversary, Mapping):
+            raise TypeError(
+                f"adversary: expected None or a mapping of arguments of pgd, got {checks.describe(adversary)}"
+            )
+        chosen, count = backends.get(validate.backend(backend)), validate.threads(threads)
+        self.backend_name = chosen.name
+        self.engine: dict[str, Any] = {"backend": backend, "threads": count}
+        self.gradients = partial(
+            weight_gradients,
+            self.parameters,
+            activation,
+            multiply=partial(chosen.multiply, threads=count),
+            output_layer=any(part.startswith("output") for part in optimizer.moved),
+        )
+        self.objective = validate.objective(
+            self.network(), targets.values, len(rows), rows.dtype, targets.loss, targeted=False
+        )
+
+    def network(self) -> TwoLayerNetwork:
+        """The network as it is now."""
+        w, b, a, c = self.parameters
+        return TwoLayerNetwork(w, a[0] if self.targets.scalar_output else a, b, c, self.activation)
+
+    def step(self, batch: Array) -> tuple[float, int]:
+        """Train on some of the samples; the sum of their losses (NaN if weights overflow), and how many were right."""
+        x = self.rows[batch] if self.adversary is None else self._attacked(batch, self.adversary)
+        value, output, gradients = self.gradients(x, take_objective(self.objective, batch))
+        self.optimizer.step(gradients)
+        if not all(checks.all_finite(part) for part in self.parameters):
+            return np.nan, 0
+        return float(np.sum(value, dtype=np.float64)), self.targets.correct(output, batch)
+
+    def _attacked(self, batch: Array, adversary: Mapping[str, Any]) -> Array:
+        """Adversarial examples of the samples of a mini-batch, for the network as it is now."""
+        seed = int(self.generator.integers(2**63))
+        y = self.targets.values[batch]
+        options = {"seed": seed, "loss": self.targets.loss, **self.engine, **adversary}
+        return ascent.pgd(self.network(), self.rows[batch], y, **options).x_adv
+
+    def arrays(self) -> dict[str, Array]:
+        """What the next step depends on, for a checkpoint."""
+        return {
+            **self.parameters._asdict(),
+            **{f"optimizer_{name}": array for name, array in self.optimizer.state().items()},
+            "generator": np.array(json.dumps(self.generator.bit_generator.state)),
+        }
+
+    def restore(self, arrays: Mapping[str, Array]) -> None:
+        """Go on from a checkpoint."""
+        for part, kept in zip(self.parameters, self.parameters._fields):
+            np.copyto(part, arrays[kept])
+        start = "optimizer_"
+        self.optimizer.restore({n.removeprefix(start): array for n, array in arrays.items() if n.startswith(start)})
+        self.generator.bit_generator.state = json.loads(str(arrays["generator"]))
+
+    def checked_validation(self, validation: object) -> tuple[Array, Array]:
+        """The held-out rows and their classes."""
+        if not isinstance(validation, (tuple, list)) or len(validation) != 2:
+            raise TypeError(f"validation: expected None or a pair (x, y), got {checks.describe(validation)}")
+        if self.targets.labels is None:
+            raise ValueError("validation: expected None, because accuracy needs classes and y holds numbers")
+        x, y = validation
+        rows = rows_of("validation", x, self.rows.dtype)
+        if rows.shape[1] != self.rows.shape[1]:
+            raise ValueError(
+                f"validation: expected {self.rows.shape[1]} numbers a sample, as in x, got {rows.shape[1]}"
+            )
+        loss = "logistic" if self.targets.has_signs else "cross_entropy"
+        found = validate.objective(self.network(), y, len(rows), rows.dtype, loss, targeted=False)
+        labels = found.labels if found.values is None else found.values[:, 0]
+        assert labels is not None
+        return rows, labels
+
+    def accuracy(self, rows: Array, labels: Array) -> float:
+        """Share of the rows that the network as it is now gives their class."""
+        return float(np.mean(api.predict(self.network(), rows, **self.engine) == labels))
