@@ -299,6 +299,8 @@ def test_every_launch_in_the_source_has_the_name_of_its_kernel():
             assert kernels.setdefault(name, kernel) == kernel
             launches += 1
     assert launches > 10
-    thrown = re.findall(r"throw std::runtime_error\((.+)", text)
+    launcher = (SOURCE.parent / "launch.hpp").read_text(encoding="utf-8")
+    assert "cuda::check(cudaGetLastError(), name);" in launcher
+    thrown = re.findall(r"throw std::runtime_error\((.+)", launcher)
     assert thrown
     assert all("name" in what for what in thrown)

@@ -230,10 +230,8 @@ def _arrays_of(parts: Any, take: Move) -> dict[str, Array]:
 def _rows_of_part(bytes_of: Callable[[int], int], rows: int, restarts: int) -> int:
     """Rows whose work space fits the bound, all restarts of a job together; those of one job where none fits."""
     while (needed := bytes_of(rows)) > MOST_WORKSPACE and rows > restarts:
-        rows = (
-            max(rows * MOST_WORKSPACE // needed // restarts, 1) * restarts
-        )  # less, and again: scratch does not shrink
-    return rows
+        rows = max(rows * MOST_WORKSPACE // needed // restarts, 1) * restarts  # and again: scratch shrinks less
+    return max(rows, 1)
 
 
 def _parts(rows: int, most: int) -> Iterator[tuple[int, int]]:
