@@ -1,6 +1,7 @@
 """The laboratory: what projected gradient ascent does on one's own network, measured."""
 
 from pyfirstorder.dynamics.landscape import Landscape, landscape, landscapes
+from pyfirstorder.dynamics.maxima import Maxima, distinct_maxima
 from pyfirstorder.dynamics.planes import (
     Plane,
     hessian_plane,
@@ -11,12 +12,11 @@ from pyfirstorder.dynamics.planes import (
     trajectory_plane,
 )
 from pyfirstorder.dynamics.regularity import (
-    Maxima,
     Regularity,
     curvature_spectrum,
-    distinct_maxima,
     gradient_lipschitz,
     regularity,
+    segments,
 )
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "plane_along",
     "random_plane",
     "regularity",
+    "segments",
     "three_point_plane",
     "trajectory_plane",
 ]
