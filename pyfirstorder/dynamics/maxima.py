@@ -25,7 +25,7 @@ class Maxima(NamedTuple):
 
     Attributes
     ----------
-    count : int64 array (B,)
+    distinct : int64 array (B,)
         Clusters of the end points that converged.
     labels : int64 array (B, S)
         The cluster of each end point, numbered from the largest loss down; -1 where it did not converge.
@@ -40,7 +40,7 @@ class Maxima(NamedTuple):
         The largest distance between two end points that converged, as a share of eps; NaN with fewer than one.
     """
 
-    count: Array
+    distinct: Array
     labels: Array
     converged: Array
     residual: Array
@@ -118,7 +118,7 @@ def distinct_maxima(
     >>> from pyfirstorder import dynamics
     >>> net = fo.TwoLayerNetwork(np.eye(2), np.array([3.0, 1.0]), activation="quadratic")
     >>> found = dynamics.distinct_maxima(net, np.zeros((1, 2)), np.ones(1), eps=1.0, loss="linear")  # 3 x₁² + x₂²
-    >>> found.count, found.spread.round(6), int(found.converged.sum())
+    >>> found.distinct, found.spread.round(6), int(found.converged.sum())
     (array([2]), array([2.]), 32)
     """
     validate.network(net)
@@ -154,7 +154,7 @@ def distinct_maxima(
     converged = residual.reshape(shape) <= shares[1]
     found = [_clusters(*sample, shares[0]) for sample in zip(ends, ended.loss.reshape(shape), converged, radii)]
     return Maxima(
-        count=np.array([labels.max(initial=-1) + 1 for labels, _ in found], dtype=np.int64),
+        distinct=np.array([labels.max(initial=-1) + 1 for labels, _ in found], dtype=np.int64),
         labels=np.array([labels for labels, _ in found], dtype=np.int64).reshape(shape),
         converged=converged,
         residual=residual.reshape(shape),

@@ -254,7 +254,7 @@ def regularity(
     >>> from pyfirstorder import dynamics
     >>> net = fo.random_network(20, 64, seed=0)
     >>> found = dynamics.regularity(net, np.full((2, 20), 0.1), np.zeros(2), eps=0.3, top=3)
-    >>> found.maxima.count, found.spectrum.shape, found.lipschitz.shape
+    >>> found.maxima.distinct, found.spectrum.shape, found.lipschitz.shape
     (array([1, 1]), (2, 3), (2,))
     """
     maxima = distinct_maxima(net, x, y, eps=eps, norm=norm, starts=starts, **options)
