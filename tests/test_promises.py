@@ -113,7 +113,7 @@ def test_outputs_and_gradients_do_not_depend_on_threads_or_neighbours(backend, d
             np.testing.assert_array_equal(got, wanted[rows])
 
 
-@every_backend
+@every_fast_backend
 @every_dtype
 @pytest.mark.parametrize("activation", ACTIVATION_NAMES)
 def test_outputs_alone_are_those_that_come_with_gradients_to_the_bit(backend, dtype, activation):
