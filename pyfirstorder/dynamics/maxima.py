@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from pyfirstorder import api, ascent, checks, validate
+from pyfirstorder import api, checks, validate
+from pyfirstorder.attacks import attack
 from pyfirstorder.dynamics.points import flat_bounds
 
 if TYPE_CHECKING:
@@ -16,7 +17,12 @@ if TYPE_CHECKING:
     from pyfirstorder.attacks import Bounds, Norm
     from pyfirstorder.network import TwoLayerNetwork
     from pyfirstorder.problem import Array
+    from pyfirstorder.results import AttackResult
 
+# Of `pgd`, those that leave every start its own way to its end.
+_OPTIONS = frozenset(
+    ("seed", "random_start", "direction", "step_size", "rel_step_size", "momentum", "retire", "evaluation", "progress")
+)
 _LARGEST = float(np.finfo(np.float64).max)
 
 
@@ -37,7 +43,7 @@ class Maxima(NamedTuple):
     x_adv : array (B, S, d)
         The end points.
     spread : float64 array (B,)
-        The largest distance between two end points that converged, as a share of eps; NaN with fewer than one.
+        The largest distance between two end points that converged, as a share of eps; NaN without one.
     """
 
     distinct: Array
@@ -91,8 +97,11 @@ def distinct_maxima(
         ``step_size`` or ``rel_step_size`` is given, see `pgd`.
     distance, tol : float
         The tolerances above, as shares of eps.
-    loss, targeted, bounds, backend, threads, **options
-        See `pgd`; ``random_start="sphere"`` starts on the boundary.  restarts, x_init, keep and trace are not for here.
+    loss, targeted, bounds, backend, threads
+        See `pgd`.
+    **options
+        Of `pgd`: seed, random_start (``"sphere"`` starts on the boundary), direction, step_size, rel_step_size,
+        momentum, retire, evaluation or progress.
 
     Returns
     -------
@@ -129,26 +138,33 @@ def distinct_maxima(
     radii = validate.radii("eps", eps, samples, points.rows.dtype)
     if not (np.isfinite(radii).all() and (radii > 0).all()):
         raise ValueError(f"eps: expected finite radii above 0, got {checks.describe(eps)}")
-    unwanted = {"restarts", "x_init", "keep", "trace", "early_stop"} & set(options)
-    if unwanted:
-        raise TypeError(
-            f"{sorted(unwanted)[0]}: not an option of distinct_maxima, whose starts are all kept to their end"
-        )
     rows, targets = np.repeat(points.rows, count, axis=0), np.repeat(checks.array("y", y), count, axis=0)
     each = np.repeat(radii, count)
     objective: dict[str, Any] = {"loss": loss, "targeted": targeted, "backend": backend, "threads": threads}
+    unknown = set(options) - _OPTIONS
+    if unknown:
+        raise TypeError(f"{min(unknown)}: not an option of distinct_maxima, which has {', '.join(sorted(_OPTIONS))}")
+    if options.get("random_start") is False:
+        raise ValueError("random_start: expected True, 'ball' or 'sphere', because all starts would be x, got False")
     box = flat_bounds(bounds, points.shape[1:])
-    attack = {"eps": each, "norm": norm, "bounds": box, "random_start": True, **objective, **options}
-    begun = ascent.pgd(net, rows, targets, **{**attack, "steps": 0}).x_adv
+    how = {"random_start": True, "seed": 0, **options}
+
+    def ascend(steps: int, **options: Any) -> AttackResult:  # without a warning: a gradient of zero is an end sought
+        ends = {"restarts": 1, "early_stop": False, "keep": "last", "trace": False, "on_invalid": "raise"}
+        known: dict[str, Any] = {"sample_offset": 0, "x_init": None, "progress": False, **ends, **objective, **options}
+        return attack("pgd", net, rows, targets, radii=[each], norm=norm, bounds=box, steps=steps, **known)[0]
+
+    begun = ascend(0, **how).x_adv
     step = _steps_through_the_ball(net, begun, targets, each, count, objective)
     if not {"direction", "step_size", "rel_step_size"} & set(options):
-        attack |= {"direction": "gradient", "step_size": step}
-    ended = ascent.pgd(net, rows, targets, steps=steps, **attack)
+        how |= {"direction": "gradient", "step_size": step}
+    ended = ascend(steps, **how)
     g = api.input_gradient(net, ended.x_adv, targets, **objective)[1].astype(np.float64)
-    delta = ended.x_adv.astype(np.float64) - rows
-    ahead, wide = delta + step[:, None] * g, rows.astype(np.float64)
+    is_finite = np.isfinite(g).all(axis=1)
+    delta, wide = ended.x_adv.astype(np.float64) - rows, rows.astype(np.float64)
+    ahead = delta + step[:, None] * np.where(is_finite[:, None], g, 0)
     moved = api.project(ahead, eps=each, norm=norm, x=wide, bounds=box, backend=backend, threads=threads)
-    residual = np.linalg.norm(moved - delta, axis=1) / each
+    residual = np.where(is_finite, np.linalg.norm(moved - delta, axis=1) / each, np.inf)
     shape = (samples, count)
     ends = ended.x_adv.reshape(*shape, d)
     converged = residual.reshape(shape) <= shares[1]
@@ -169,7 +185,8 @@ def _steps_through_the_ball(
 ) -> Array:
     """``t = eps / G`` of each row, G the largest length of a gradient at the starts of its sample."""
     slopes = api.input_gradient(net, begun, targets, **objective)[1].astype(np.float64)
-    steepest = np.linalg.norm(slopes, axis=1).reshape(-1, starts).max(axis=1, initial=0.0).repeat(starts)
+    lengths = np.nan_to_num(np.linalg.norm(slopes, axis=1), posinf=0.0)
+    steepest = lengths.reshape(-1, starts).max(axis=1, initial=0.0).repeat(starts)
     step = np.divide(radii, steepest, out=np.zeros_like(radii), where=steepest > 0)
     return np.minimum(step, validate.LARGEST[begun.dtype])
 
