@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 
 import numpy as np
@@ -362,6 +363,60 @@ def test_a_line_goes_through_both_of_its_points():
     line = dynamics.line_through(first, second)
     length = np.linalg.norm(second - first)
     np.testing.assert_allclose(line.points([[0.0], [length]]), [first, second], atol=1e-15)
+
+
+# ------------------------------------------------------------------ pictures
+
+
+def drawn(surfaces, **options):
+    """The panels of a figure, after it was really drawn."""
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    from pyfirstorder import plots
+
+    figure = plots.landscape_figure(surfaces, title="a title", **options)
+    with io.BytesIO() as page:
+        figure.savefig(page, dpi=40)
+    return [axes for axes in figure.axes if axes.get_title(loc="left")]
+
+
+def lines(axes):
+    """The lines of a panel by their names."""
+    return {line.get_label(): line.get_xydata() for line in axes.get_lines()}
+
+
+def test_a_picture_shows_surface_ball_and_trajectory_in_coordinates_of_the_plane():
+    net, x = make_network(6, 10, 1), rng(24).random(6)
+    paths = [x + 0.1 * np.cumsum(rng(25).standard_normal((4, 6)), axis=0)]
+    plane = dynamics.random_plane(x)
+    surface = dynamics.landscape(net, x, 0.0, plane, eps=0.5, trajectories=paths, points=21)
+    (panel,) = drawn({"a plane": surface})
+    found = lines(panel)
+    np.testing.assert_array_equal(found["ascent, projected"], surface.trajectories[0])
+    np.testing.assert_array_equal(found["its end"], surface.trajectories[0][-1:])
+    np.testing.assert_array_equal(found["edge of ball and box"], surface.boundary)
+    np.testing.assert_array_equal(found["the sample"], surface.centre[None])
+    assert panel.get_xlim() == (surface.axes[0][0], surface.axes[0][-1])
+
+
+def test_the_first_direction_of_a_picture_runs_to_the_right():
+    net = fo.TwoLayerNetwork(np.eye(2), np.array([1.0, 0.0]), activation="identity")  # rises along the first input
+    plane = dynamics.plane_along(np.zeros(2), np.eye(2))
+    surface = dynamics.landscape(net, np.zeros(2), 1.0, plane, loss="linear", span=1.0, points=21)
+    (panel,) = drawn({"a plane": surface})
+    bands = [path.to_polygons() for path in panel.collections[0].get_paths()]
+    middles = [np.concatenate(list(band)).mean(axis=0) for band in bands if band]
+    assert (np.diff([middle[0] for middle in middles]) > 0).all()
+    np.testing.assert_allclose([middle[1] for middle in middles], 0, atol=0.35)
+
+
+def test_a_picture_of_a_line_is_its_profile_and_panels_can_share_a_scale():
+    net, x = make_network(6, 10, 1), rng(26).random(6)
+    line = dynamics.landscape(net, x, 0.0, dynamics.random_plane(x, dimensions=1), eps=0.5, norm="l1", points=21)
+    flat = fo.TwoLayerNetwork(np.eye(6), np.zeros(6))
+    level = dynamics.landscape(flat, x, 0.0, dynamics.random_plane(x, dimensions=1), span=0.5, points=21)
+    first, second = drawn({"a line": line, "nothing": level}, same_scale=True)
+    np.testing.assert_array_equal(first.get_lines()[0].get_xydata(), np.stack([line.axes[0], line.loss], axis=1))
+    assert first.get_ylim() == second.get_ylim()
 
 
 # ------------------------------------------------------------------ what is refused

@@ -160,11 +160,11 @@ def distinct_maxima(
         how |= {"direction": "gradient", "step_size": step}
     ended = ascend(steps, **how)
     g = api.input_gradient(net, ended.x_adv, targets, **objective)[1].astype(np.float64)
-    is_finite = np.isfinite(g).all(axis=1)
+    is_finite: Array = np.logical_and.reduce(np.isfinite(g), axis=1)
     delta, wide = ended.x_adv.astype(np.float64) - rows, rows.astype(np.float64)
     ahead = delta + step[:, None] * np.where(is_finite[:, None], g, 0)
     moved = api.project(ahead, eps=each, norm=norm, x=wide, bounds=box, backend=backend, threads=threads)
-    residual = np.where(is_finite, np.linalg.norm(moved - delta, axis=1) / each, np.inf)
+    residual: Array = np.where(is_finite, np.linalg.norm(moved - delta, axis=1) / each, np.inf)
     shape = (samples, count)
     ends = ended.x_adv.reshape(*shape, d)
     converged = residual.reshape(shape) <= shares[1]
@@ -185,7 +185,8 @@ def _steps_through_the_ball(
 ) -> Array:
     """``t = eps / G`` of each row, G the largest length of a gradient at the starts of its sample."""
     slopes = api.input_gradient(net, begun, targets, **objective)[1].astype(np.float64)
-    lengths = np.nan_to_num(np.linalg.norm(slopes, axis=1), posinf=0.0)
+    lengths: Array = np.linalg.norm(slopes, axis=1)
+    lengths = np.where(np.isfinite(lengths), lengths, 0.0)
     steepest = lengths.reshape(-1, starts).max(axis=1, initial=0.0).repeat(starts)
     step = np.divide(radii, steepest, out=np.zeros_like(radii), where=steepest > 0)
     return np.minimum(step, validate.LARGEST[begun.dtype])
