@@ -138,9 +138,10 @@ def test_a_batch_of_planes_gives_what_each_gives_alone():
         dynamics.random_plane(x[1], dimensions=1),
         dynamics.hessian_plane(net, x[2], 1),
     ]
-    together = dynamics.landscapes(net, x, y, planes, eps=0.5, norm="linf", bounds=(-5, 5), points=9)
+    radii = [0.5, 0.25, 1.0]
+    together = dynamics.landscapes(net, x, y, planes, eps=radii, norm="linf", bounds=(-5, 5), points=9)
     for i, surface in enumerate(together):
-        alone = dynamics.landscape(net, x[i], y[i], planes[i], eps=0.5, norm="linf", bounds=(-5, 5), points=9)
+        alone = dynamics.landscape(net, x[i], y[i], planes[i], eps=radii[i], norm="linf", bounds=(-5, 5), points=9)
         np.testing.assert_array_equal(surface.loss, alone.loss)
         np.testing.assert_array_equal(surface.feasible, alone.feasible)
 
@@ -328,7 +329,11 @@ PLANE = dynamics.random_plane(X)
         ),
         (lambda: dynamics.landscape(NET, X, 0, PLANE, span=[[0, 1]]), ValueError, "span: expected a number or 2 pairs"),
         (lambda: dynamics.landscape(NET, X, 0, PLANE, span=1.0, points=1), ValueError, "points: expected an integer"),
-        (lambda: dynamics.landscape(NET, X, 0, PLANE, span=1.0, eps=-1.0), ValueError, "eps: expected a number from 0"),
+        (
+            lambda: dynamics.landscape(NET, X, 0, PLANE, span=1.0, eps=-1.0),
+            ValueError,
+            "eps: expected numbers of at",
+        ),
         (lambda: dynamics.landscape(NET, X, 0, PLANE, span=1.0, gradient=1), TypeError, "gradient: expected True or"),
         (
             lambda: dynamics.landscape(NET, X, 0, PLANE, trajectories=[np.zeros((3, 5))]),

@@ -137,6 +137,7 @@ def landscape(
     Returns
     -------
     Landscape
+        Its arrays are NumPy's, whatever the kind of x.
 
     Raises
     ------
@@ -188,7 +189,7 @@ def landscapes(
     planes: Sequence[Plane],
     *,
     span: Any = None,
-    eps: float | None = None,
+    eps: ArrayLike | None = None,
     norm: Norm = "l2",
     bounds: Bounds | None = None,
     points: int = DEFAULT_POINTS,
@@ -210,6 +211,7 @@ def landscapes(
         Samples.
     y : array (B,) or (B, k)
         Their targets.
+    eps : float or array (B,), optional
     planes : sequence of B planes
     trajectories : sequence of B sequences of arrays (steps + 1, ...), optional
         The trajectories to project onto each plane.
@@ -240,11 +242,7 @@ def landscapes(
     objective = make_objective(net, rows, y, loss, targeted, chosen, workers)
     planes = checked_planes(planes, count, net.in_features)
     box = validate.bounds(bounds, samples)
-    radius = (
-        math.inf
-        if eps is None
-        else float(validate.radii("eps", checks.real("eps", eps, 0, math.inf), 1, rows.dtype)[0])
-    )
+    radii = validate.radii("eps", math.inf if eps is None else eps, count, rows.dtype)
     paths = [()] * count if trajectories is None else list(trajectories)
     if len(paths) != count:
         raise ValueError(f"trajectories: expected a sequence for each of {count} samples, got {len(paths)}")
@@ -255,7 +253,7 @@ def landscapes(
     made = []
     for i in range(count):
         low, high = (None, None) if box is None else (side.astype(np.float64) for side in box)
-        region = Region(rows[i].astype(np.float64), ball, radius, low, high)
+        region = Region(rows[i].astype(np.float64), ball, float(radii[i]), low, high)
         frame = frame_of(planes[i], region, [iterates("trajectories", path) for path in paths[i]], span, number)
         values = _on_grid(networks[i], _of_sample(objective, i), frame.axes, wanted, chosen, workers)
         made.append(
@@ -272,7 +270,7 @@ def landscapes(
                 frame.distances,
                 objective.loss,
                 objective.targeted,
-                None if math.isinf(radius) else radius,
+                None if math.isinf(region.eps) else region.eps,
                 ball,
             )
         )
