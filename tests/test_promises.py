@@ -7,6 +7,7 @@ import copy
 import numpy as np
 import pytest
 from support import (
+    ACTIVATION_NAMES,
     Problem,
     assert_same_bits,
     every_backend,
@@ -110,6 +111,15 @@ def test_outputs_and_gradients_do_not_depend_on_threads_or_neighbours(backend, d
         part = problem.rows(rows)
         for got, wanted in zip(backend.input_gradient(part.weights, part.x, part.objective, 2), whole):
             np.testing.assert_array_equal(got, wanted[rows])
+
+
+@every_fast_backend
+@every_dtype
+@pytest.mark.parametrize("activation", ACTIVATION_NAMES)
+def test_outputs_alone_are_those_that_come_with_gradients_to_the_bit(backend, dtype, activation):
+    problem = make_problem(samples=9, activation=activation, dtype=dtype)
+    output = backend.input_gradient(problem.weights, problem.x, problem.objective, 1)[2]
+    np.testing.assert_array_equal(backend.forward(problem.weights, problem.x, 1), output)
 
 
 @every_backend

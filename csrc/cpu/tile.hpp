@@ -37,7 +37,7 @@ template <class T>
 struct Tile {
   Rows<T> x;         // inputs
   Rows<T> hidden;    // σ(h), later σ' ⊙ Aᵀ r
-  Rows<T> slope;     // σ'(h)
+  Rows<T> slope;     // σ'(h); none where only outputs are wanted
   Rows<T> residual;  // r
   Rows<T> gradient;  // g
 };
@@ -79,14 +79,14 @@ inline void hidden_products(const Network<T>& network, const Tile<T>& tile, int6
   product<T>(read_only(tile.x), rows, network.hidden, network.hidden_bias, tile.hidden, shared);
 }
 
-// From pre-activations in tile.hidden to σ(h), σ'(h) and the output.
+// From pre-activations in tile.hidden to σ(h), σ'(h), unless the tile has no room for it, and the output.
 template <class T>
 inline void activate(const Network<T>& network, const Tile<T>& tile, int64_t rows, Rows<T> output, Shared& shared) {
   const ActivationPass<T> pass = activation_of<T>(network.activation);
   const int64_t n = padded<T>(network.hidden_features);
   for (int64_t row = 0; row < rows; ++row)
-    pass(tile.hidden.data + row * tile.hidden.stride, tile.slope.data + row * tile.slope.stride, n,
-         T(network.parameter));
+    pass(tile.hidden.data + row * tile.hidden.stride,
+         tile.slope.data ? tile.slope.data + row * tile.slope.stride : nullptr, n, T(network.parameter));
   product<T>(read_only(tile.hidden), rows, network.output, network.output_bias, output, shared);
 }
 

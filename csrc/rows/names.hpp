@@ -39,9 +39,15 @@ PYFIRSTORDER_INLINE auto with_loss(Loss name, F f) {
   }
 }
 
-// Replaces pre-activations by σ(h) and writes σ'(h); n is padded.
+// Replaces pre-activations by σ(h) and, unless slope is null, writes σ'(h); n is padded.  The value is the same to the
+// bit either way: what only the slope needs is left out by the compiler.
 template <class T, class A>
 PYFIRSTORDER_INLINE void activate_row(A, T* hidden, T* slope, int64_t n, T parameter) {
+  if (!slope) {
+    for (int64_t j = 0; j < n; j += lanes<T>())
+      store(hidden + j, A::apply(load(hidden + j), broadcast<Vec<T>>(parameter)).value);
+    return;
+  }
   for (int64_t j = 0; j < n; j += lanes<T>()) {
     const auto result = A::apply(load(hidden + j), broadcast<Vec<T>>(parameter));
     store(hidden + j, result.value);

@@ -1,0 +1,81 @@
+"""Which part of a plane a landscape shows: its axes, the section of ball and box, and what is projected onto it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from pyfirstorder import checks
+from pyfirstorder.dynamics.planes import DIMENSIONS, Plane
+
+if TYPE_CHECKING:
+    from pyfirstorder.dynamics.sections import Region
+    from pyfirstorder.problem import Array
+
+_MARGIN = 1.15  # of the section and the trajectories that the default span shows
+_ORTHONORMAL = 1e-6  # of scalar products: directions that somebody rounded to float32
+
+
+class Frame(NamedTuple):
+    """What of a plane is looked at, in its coordinates."""
+
+    axes: tuple[Array, ...]
+    centre: Array
+    boundary: Array | None
+    trajectories: tuple[Array, ...]
+    distances: tuple[Array, ...]
+
+
+def frame_of(plane: Plane, region: Region, paths: list[Array], span: Any, points: int) -> Frame:
+    """Axes, and all that is drawn on them, of one plane; ``span`` as in `landscape`."""
+    for path in paths:
+        if path.shape[1] != len(plane.origin):
+            raise ValueError(f"trajectories: expected iterates of {len(plane.origin)} numbers, got {path.shape[1]}")
+    centre, boundary = plane.coordinates(region.x0), region.outline(plane)
+    projected = tuple(plane.coordinates(path) for path in paths)
+    sides = _sides(span, centre, [part for part in (boundary, *projected) if part is not None])
+    axes = tuple(np.linspace(low, high, points) for low, high in sides)
+    return Frame(axes, centre, boundary, projected, tuple(plane.distances(path) for path in paths))
+
+
+def _sides(span: Any, centre: Array, shown: list[Array]) -> list[tuple[float, float]]:
+    """The ends of each axis."""
+    if span is None:
+        if not shown:
+            raise ValueError("span: expected a number without trajectories and a ball that the plane meets, got None")
+        corners = np.concatenate((centre[None], *shown))
+        middle = 0.5 * (corners.min(axis=0) + corners.max(axis=0))
+        half = _MARGIN * float(np.abs(corners - middle).max())
+        if half == 0:
+            raise ValueError("span: expected a number, because ball and trajectories are one point, got None")
+        return [(float(c) - half, float(c) + half) for c in middle]
+    array = checks.array("span", span)
+    if array.dtype.kind not in "iuf":
+        raise TypeError(
+            f"span: expected a number or a pair (low, high) for each direction, got {checks.describe(span)}"
+        )
+    if array.shape not in ((), (len(centre), 2)):
+        raise ValueError(f"span: expected a number or {len(centre)} pairs (low, high), got shape {array.shape}")
+    sides = np.stack((centre - array, centre + array), axis=1) if array.ndim == 0 else array.astype(np.float64)
+    if not np.isfinite(sides).all() or not (sides[:, 0] < sides[:, 1]).all():
+        raise ValueError(f"span: expected finite numbers, and each low below its high, got {checks.describe(span)}")
+    return [(float(low), float(high)) for low, high in sides]
+
+
+def checked_planes(planes: Any, count: int, features: int) -> list[Plane]:
+    """A checked plane for each sample."""
+    if isinstance(planes, Plane) or not all(isinstance(plane, Plane) for plane in planes):
+        raise TypeError(f"planes: expected a sequence of {count} planes, got {checks.describe(planes)}")
+    if len(planes) != count:
+        raise ValueError(f"planes: expected one for each of {count} samples, got {len(planes)}")
+    for plane in planes:
+        directions = np.asarray(plane.directions)
+        if np.shape(plane.origin) != (features,) or directions.shape not in [(n, features) for n in DIMENSIONS]:
+            raise ValueError(
+                f"plane: expected an origin of {features} numbers and 1 or 2 directions of as many, got shapes "
+                f"{np.shape(plane.origin)} and {directions.shape}"
+            )
+        if not np.allclose(directions @ directions.T, np.eye(len(directions)), atol=_ORTHONORMAL, rtol=0):
+            raise ValueError("plane: expected orthonormal directions; make them so with plane_along")
+    return list(planes)
