@@ -7,11 +7,13 @@ the linear layers beside them, and what does nothing at inference is left out.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pyfirstorder import checks
 from pyfirstorder.network import TwoLayerNetwork
 
 if TYPE_CHECKING:
@@ -213,7 +215,7 @@ def normalized(net: TwoLayerNetwork, mean: Any, std: Any, shape: tuple[int, ...]
     >>> fo.forward(normalized(net, mean=0.5, std=0.25), np.array([[0.5, 1.0]]))
     array([[0., 2.]])
     """
-    if shape is not None and np.prod(shape, dtype=int) != net.in_features:
+    if shape is not None and math.prod(sample_shape(shape)) != net.in_features:
         raise ValueError(f"shape: expected {net.in_features} coordinates, got {tuple(shape)}")
     centre, spread = (np.asarray(part, dtype=np.float64) for part in (mean, std))
     if not (spread > 0).all():
@@ -230,6 +232,13 @@ def normalized(net: TwoLayerNetwork, mean: Any, std: Any, shape: tuple[int, ...]
         ]
     )
     return with_scalar_output(folded) if net.scalar_output else folded
+
+
+def sample_shape(shape: Any) -> tuple[int, ...]:
+    """The shape of a sample, as a user gives it."""
+    if not isinstance(shape, (list, tuple)):
+        raise TypeError(f"shape: expected a tuple of integers, got {checks.describe(shape)}")
+    return tuple(checks.integer("shape", size, 1, 2**31 - 1) for size in shape)
 
 
 def _per_channel(numbers: Array, features: int, shape: tuple[int, ...] | None) -> Array:

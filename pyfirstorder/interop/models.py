@@ -6,14 +6,15 @@ with what was read of it (`agreement`).  Weights are copied, in float32 or float
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
+from pyfirstorder import checks
 from pyfirstorder.interop import trees
-from pyfirstorder.interop.layers import Activation, Layer, assemble, normalized, with_scalar_output
+from pyfirstorder.interop.layers import Activation, Layer, assemble, normalized, sample_shape, with_scalar_output
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from pyfirstorder.network import TwoLayerNetwork
 
@@ -58,6 +59,7 @@ def from_torch(
         return module.network()
     if activation is None:
         return assemble(torch_layers.torch_layers(module), drop_softmax=drop_softmax)
+    shape = None if shape is None else sample_shape(shape)
     return torch_layers.read_compared(module, activation, shape, drop_softmax=drop_softmax)
 
 
@@ -113,7 +115,7 @@ def from_flax(
     Raises
     ------
     ImportError
-        If parameters is a module and flax is not installed.
+        If a module is given and flax is not installed.
     TypeError, ValueError
         If there are not two layers whose shapes fit, their order is open, or the module computes something else.
 
@@ -127,8 +129,7 @@ def from_flax(
     """
     run = None
     if module is not None:
-        variables = parameters if "params" in parameters else {"params": parameters}
-        run = lambda x: module.apply(variables, x)  # noqa: E731
+        run = _linen_outputs(module, parameters)
     elif callable(parameters) and not hasattr(parameters, "items"):
         run, parameters = parameters, _nnx_parameters(parameters)
     first, second = trees.two_layers("parameters", parameters, names)
@@ -142,6 +143,19 @@ def from_flax(
         with jax.default_matmul_precision("highest"):
             agreement.require("module", layers, net, run)
     return net
+
+
+def _linen_outputs(module: Any, parameters: Any) -> Callable[[Any], Any]:
+    try:
+        from flax import linen
+    except ImportError as error:
+        raise ImportError("flax is not installed: pip install flax") from error
+    if not isinstance(module, linen.Module):
+        raise TypeError(f"module: expected a module of flax.linen, got {type(module).__name__}")
+    if not hasattr(parameters, "items"):
+        raise TypeError(f"parameters: expected those of the module, got {type(parameters).__name__}")
+    variables = parameters if "params" in parameters else {"params": parameters}
+    return lambda x: module.apply(variables, x)
 
 
 def _nnx_parameters(module: Any) -> Any:
@@ -186,6 +200,9 @@ def from_safetensors(
         from safetensors import SafetensorError, safe_open
     except ImportError as error:
         raise ImportError("safetensors is not installed: pip install safetensors") from error
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"path: expected a path, got {checks.describe(path)}")
+    names = None if names is None else trees.pair(names)
     try:
         with safe_open(path, framework="numpy") as file:
             chosen = [key for key in file.keys() if names is None or key.rpartition(".")[0] in names]  # noqa: SIM118
@@ -193,7 +210,7 @@ def from_safetensors(
             noted = (file.metadata() or {}).get("activation")
     except SafetensorError as error:
         raise ValueError(f"{path}: expected a .safetensors file, got {error}") from error
-    except TypeError as error:  # NumPy has no bfloat16
+    except (AttributeError, TypeError) as error:  # NumPy has no bfloat16, and no float8
         raise TypeError(f"{path}: expected tensors of float32 or float64, got {error}") from error
     if activation is None and noted is None:
         raise ValueError(f"{path}: names no activation; call from_safetensors(path, activation=...)")
