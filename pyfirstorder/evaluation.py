@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from pyfirstorder import arrays, backends, checks, validate
+from pyfirstorder import arrays, backends, checks, hints, validate
 from pyfirstorder.attacks import attack
 from pyfirstorder.problem import Status
 from pyfirstorder.results import warn_of_ends
@@ -82,6 +82,7 @@ def stages(outputs: int) -> tuple[Stage, ...]:
     return first, *(Stage(f"apgd-t{rank}", "dlr", rank) for rank in range(1, min(MOST_TARGETS, outputs - 1) + 1))
 
 
+@hints.knows_other_names
 def evaluate(
     net: TwoLayerNetwork,
     x: Array,
@@ -171,7 +172,8 @@ def evaluate(
         x_adv[stands] = end.x_adv[stands]
         fell_to[stands & _misclassifies(net, end.output, labels) & (end.status != Status.NOT_FINITE)] = number
         statuses.append(end.status)
-    warn_of_ends(np.stack(statuses), stacklevel=2)
+    hints.warn_of_radius(eps, norm, bounds, stacklevel=3)
+    warn_of_ends(np.stack(statuses), stacklevel=3)  # beyond the decorator
     return _in_kind_of(x, summary(fell_to, x_adv.reshape(points.shape), order))
 
 
