@@ -147,14 +147,13 @@ def is_keras(value: object) -> bool:
 
 
 def warn_of_radius(eps: Any, norm: Any, bounds: Any, stacklevel: int) -> None:
-    """Warn of an ℓ∞ radius that is larger than the box: that of 8/255 is often written 8."""
-    if not isinstance(eps, (int, float)) or bounds is None or norm not in ("linf", "Linf", "inf", math.inf):
+    """Warn of an ℓ∞ radius that reaches all of the box [0, 1]: that of 8/255 is often written 8."""
+    if not isinstance(eps, (int, float)) or not 1 < eps < math.inf or norm not in ("linf", "Linf", "inf", math.inf):
         return
-    lower, upper = bounds
-    if type(lower) in (int, float) and type(upper) in (int, float) and upper - lower < eps < math.inf:
-        in_units = f": {eps:g} grey levels of 255 are eps={eps:g}/255" if (lower, upper) == (0, 1) else ""
+    is_pair = isinstance(bounds, (tuple, list)) and all(isinstance(side, (int, float)) for side in bounds)
+    if is_pair and tuple(bounds) == (0, 1):
         warnings.warn(
-            f"eps: {eps:g} is more than the box [{lower:g}, {upper:g}] is wide, so every point of it is within reach; "
-            f"eps is in units of x{in_units} (pass eps=float('inf') and a step_size for the box alone)",
+            f"eps: every point of the box [0, 1] is within {eps:g}, which is in units of x: {eps:g} grey levels of 255 are "
+            f"eps={eps:g}/255, and the box alone is eps=float('inf') with a step_size",
             stacklevel=stacklevel + 1,
         )
