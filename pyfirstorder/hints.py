@@ -153,7 +153,7 @@ def warn_of_radius(eps: Any, norm: Any, bounds: Any, stacklevel: int) -> None:
     is_pair = isinstance(bounds, (tuple, list)) and all(isinstance(side, (int, float)) for side in bounds)
     if is_pair and tuple(bounds) == (0, 1):
         warnings.warn(
-            f"eps: every point of the box [0, 1] is within {eps:g}, which is in units of x: {eps:g} grey levels of 255 are "
-            f"eps={eps:g}/255, and the box alone is eps=float('inf') with a step_size",
+            f"eps: every point of the box [0, 1] is within {eps:g}, which is in units of x: {eps:g} grey levels of 255 "
+            f"are eps={eps:g}/255, and the box alone is eps=float('inf') with a step_size",
             stacklevel=stacklevel + 1,
         )

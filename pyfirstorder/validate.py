@@ -330,8 +330,8 @@ def _labels(array: Array, value: object, samples: int, classes: int) -> Array:
     if not ((array >= 0) & (array < classes)).all():
         row = int(np.argmax((array < 0) | (array >= classes)))
         raise ValueError(
-            f"y: expected class indices from 0 to {classes - 1} (of classes with other names their places, "
-            f"np.searchsorted(classes, y)), got {array[row]} in row {row}"
+            f"y: expected class indices from 0 to {classes - 1}, got {array[row]} (of classes with other names take "
+            f"their places, np.searchsorted(classes, y)) in row {row}"
         )
     return np.ascontiguousarray(array, dtype=np.int64, like=array)
 

@@ -377,7 +377,7 @@ def test_an_end_point_is_a_constant_to_derivatives():
     for found in (gradient(params, x), jax.jit(gradient)(params, x)):
         assert_trees_close(found, expected, 1e-5)
         np.testing.assert_array_equal(found[1], np.zeros_like(x))
-    of_eps = jax.grad(lambda eps: ours.pgd(params, x, y, eps=eps).loss.sum())(0.1)
+    of_eps = jax.grad(lambda eps: ours.pgd(params, x, y, activation="relu", eps=eps).loss.sum())(0.1)
     assert of_eps == 0
 
 
@@ -396,10 +396,10 @@ ADVERSARY = {"eps": 0.1, "bounds": (0, 1), "steps": 5, "random_start": True}
 
 
 def sgd_step(params, key, x, y):
-    x_adv = ours.pgd(params, x, y, seed=jax.random.bits(key), **ADVERSARY).x_adv
+    x_adv = ours.pgd(params, x, y, activation="relu", seed=jax.random.bits(key), **ADVERSARY).x_adv
 
     def loss(params):
-        return -jnp.mean(jax.nn.log_softmax(ours.forward(params, x_adv))[jnp.arange(len(y)), y])
+        return -jnp.mean(jax.nn.log_softmax(ours.forward(params, x_adv, activation="relu"))[jnp.arange(len(y)), y])
 
     value, gradient = jax.value_and_grad(loss)(params)
     return jax.tree.map(lambda part, slope: part - 0.5 * slope, params, gradient), value

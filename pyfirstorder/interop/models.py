@@ -6,14 +6,13 @@ with what was read of it (`agreement`).  Weights are copied, in float32 or float
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
-from pyfirstorder import checks
 from pyfirstorder.interop import trees
 from pyfirstorder.interop.layers import Activation, Layer, assemble, normalized, sample_shape, with_scalar_output
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Sequence
 
     from pyfirstorder.network import TwoLayerNetwork
@@ -77,6 +76,12 @@ def from_sklearn(estimator: Any) -> TwoLayerNetwork:
         Of logits.  A classifier of two classes has one output, whose labels are -1 (``classes_[0]``) and +1; one of
         more classes has an output per class, in the order of ``classes_``.
 
+    Warns
+    -----
+    UserWarning
+        If a classifier's classes are numbers other than 0, 1, …: labels are places in ``classes_``,
+        ``np.searchsorted(estimator.classes_, y)``, and the numbers themselves would name other classes.
+
     Raises
     ------
     ImportError
@@ -84,9 +89,10 @@ def from_sklearn(estimator: Any) -> TwoLayerNetwork:
     TypeError, ValueError
         If it is of another kind, not fitted, or has not one hidden layer.
     """
-    from pyfirstorder.interop.sklearn_layers import sklearn_layers
+    from pyfirstorder.interop.sklearn_layers import sklearn_layers, warn_of_classes
 
     net = assemble(sklearn_layers(estimator))
+    warn_of_classes(getattr(estimator, "classes_", None))
     return with_scalar_output(net) if net.out_features == 1 else net
 
 
@@ -196,26 +202,9 @@ def from_safetensors(
     OSError
         If the file cannot be opened.
     """
-    try:
-        from safetensors import SafetensorError, safe_open
-    except ImportError as error:
-        raise ImportError("safetensors is not installed: pip install safetensors") from error
-    if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(f"path: expected a path, got {checks.describe(path)}")
-    names = None if names is None else trees.pair(names)
-    try:
-        with safe_open(path, framework="numpy") as file:
-            chosen = [key for key in file.keys() if names is None or key.rpartition(".")[0] in names]  # noqa: SIM118
-            tensors = {key: file.get_tensor(key) for key in chosen}
-            noted = (file.metadata() or {}).get("activation")
-    except SafetensorError as error:
-        raise ValueError(f"{path}: expected a .safetensors file, got {error}") from error
-    except (AttributeError, TypeError) as error:  # NumPy has no bfloat16, and no float8
-        raise TypeError(f"{path}: expected tensors of float32 or float64, got {error}") from error
-    if activation is None and noted is None:
-        raise ValueError(f"{path}: names no activation; call from_safetensors(path, activation=...)")
-    first, second = trees.two_layers(str(path), trees.nested(tensors), names)
-    return assemble([first, Activation("the activation", activation or str(noted)), second])
+    from pyfirstorder.interop.safetensors_layers import safetensors_layers
+
+    return assemble(safetensors_layers(path, activation, names))
 
 
 def from_keras(model: Any, *, drop_softmax: bool = False) -> TwoLayerNetwork:
