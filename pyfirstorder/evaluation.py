@@ -51,12 +51,16 @@ class Evaluation:
     robust : bool array (B,)
         Which ones.
     fell_to : int8 array (B,)
-        What each sample is misclassified by: 0 without an attack, n the n-th of ``accuracy_after``, -1 nothing.
+        What each sample is misclassified by: 0 without an attack, n the n-th of ``accuracy_after`` (1 is "apgd-ce"),
+        -1 nothing.
     x_adv : array (B, ...)
         A misclassified point within ball and box where one was found (the sample itself, if it is misclassified), else
         the end point of the last attack.
     accuracy_after : dict
-        Name of each attack to the accuracy that remained after it, in order.
+        Name of each attack to the accuracy that remained after it, in order: "apgd-ce" is APGD on the cross-entropy,
+        "apgd-t1" to "apgd-t9" are APGD on the difference of logits ratio towards the first to the ninth of the rival
+        classes, the one with the largest output at x first; "apgd-dlr" (three outputs), "apgd-margin" (two) and
+        "apgd-logistic" (one) take their place.
     """
 
     clean_accuracy: float
