@@ -330,8 +330,8 @@ def _labels(array: Array, value: object, samples: int, classes: int) -> Array:
     if not ((array >= 0) & (array < classes)).all():
         row = int(np.argmax((array < 0) | (array >= classes)))
         raise ValueError(
-            f"y: expected class indices from 0 to {classes - 1}, got {array[row]} (of classes with other names take "
-            f"their places, np.searchsorted(classes, y)) in row {row}"
+            f"y: expected class indices from 0 to {classes - 1}, got {array[row]} in row {row}; of classes with other "
+            "names take their places, np.searchsorted(classes, y)"
         )
     return np.ascontiguousarray(array, dtype=np.int64, like=array)
 
