@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from pyfirstorder import hints
 from pyfirstorder.attacks import attack
 from pyfirstorder.results import as_numpy, in_kind_of, warn_of_ends
 from pyfirstorder.settings import DEFAULT_RHO, DEFAULT_SPARSE_FRACTION
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from pyfirstorder.results import AttackResult
 
 
+@hints.knows_other_names
 def pgd(
     net: TwoLayerNetwork,
     x: Array,
@@ -178,10 +180,12 @@ def pgd(
         backend=backend,
         threads=threads,
     )[0]
-    warn_of_ends(as_numpy(result.status)[None], stacklevel=2)
+    hints.warn_of_radius(eps, norm, bounds, stacklevel=3)
+    warn_of_ends(as_numpy(result.status)[None], stacklevel=3)  # beyond the decorator
     return in_kind_of(x, result)
 
 
+@hints.knows_other_names
 def apgd(
     net: TwoLayerNetwork,
     x: Array,
@@ -279,5 +283,6 @@ def apgd(
         backend=backend,
         threads=threads,
     )[0]
-    warn_of_ends(as_numpy(result.status)[None], stacklevel=2)
+    hints.warn_of_radius(eps, norm, bounds, stacklevel=3)
+    warn_of_ends(as_numpy(result.status)[None], stacklevel=3)  # beyond the decorator
     return in_kind_of(x, result)

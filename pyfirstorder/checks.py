@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyfirstorder import arrays
+from pyfirstorder import arrays, hints
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -27,7 +27,8 @@ def choice(name: str, value: object, allowed: Collection[str]) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{name}: expected one of {', '.join(map(repr, allowed))}, got {describe(value)}")
     if value not in allowed:
-        raise ValueError(f"{name}: expected one of {', '.join(map(repr, allowed))}, got {value!r}")
+        meant = hints.did_you_mean(value, allowed)
+        raise ValueError(f"{name}: expected one of {', '.join(map(repr, allowed))}, got {value!r}{meant}")
     return value
 
 

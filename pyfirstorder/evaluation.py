@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from pyfirstorder import arrays, backends, checks, validate
+from pyfirstorder import arrays, backends, checks, hints, validate
 from pyfirstorder.attacks import attack
 from pyfirstorder.problem import Status
 from pyfirstorder.results import as_numpy, warn_of_ends
@@ -51,12 +51,16 @@ class Evaluation:
     robust : bool array (B,)
         Which ones.
     fell_to : int8 array (B,)
-        What each sample is misclassified by: 0 without an attack, n the n-th of ``accuracy_after``, -1 nothing.
+        What each sample is misclassified by: 0 without an attack, n the n-th of ``accuracy_after`` (1 is "apgd-ce"),
+        -1 nothing.
     x_adv : array (B, ...)
         A misclassified point within ball and box where one was found (the sample itself, if it is misclassified), else
         the end point of the last attack.
     accuracy_after : dict
-        Name of each attack to the accuracy that remained after it, in order.
+        Name of each attack to the accuracy that remained after it, in order: "apgd-ce" is APGD on the cross-entropy,
+        "apgd-t1" to "apgd-t9" are APGD on the difference of logits ratio towards the first to the ninth of the rival
+        classes, the one with the largest output at x first; "apgd-dlr" (three outputs), "apgd-margin" (two) and
+        "apgd-logistic" (one) take their place.
     """
 
     clean_accuracy: float
@@ -82,6 +86,7 @@ def stages(outputs: int) -> tuple[Stage, ...]:
     return first, *(Stage(f"apgd-t{rank}", "dlr", rank) for rank in range(1, min(MOST_TARGETS, outputs - 1) + 1))
 
 
+@hints.knows_other_names
 def evaluate(
     net: TwoLayerNetwork,
     x: Array,
@@ -173,7 +178,8 @@ def evaluate(
         fell_to[stands & _misclassifies(net, as_numpy(end.output), labels) & (statuses[-1] != Status.NOT_FINITE)] = (
             number
         )
-    warn_of_ends(np.stack(statuses), stacklevel=2)
+    hints.warn_of_radius(eps, norm, bounds, stacklevel=3)
+    warn_of_ends(np.stack(statuses), stacklevel=3)  # beyond the decorator
     return _in_kind_of(x, summary(fell_to, x_adv.reshape(points.shape), order))
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyfirstorder import checks, files
+from pyfirstorder import checks, files, hints
 from pyfirstorder.backends.reference.activations import ACTIVATIONS
 from pyfirstorder.problem import Array, Weights
 
@@ -30,7 +30,8 @@ def parse_activation(text: str) -> tuple[str, float]:
     match = _ACTIVATION.fullmatch(text.replace(" ", ""))
     name = match["name"] if match else text
     if match is None or name not in ACTIVATIONS:
-        raise ValueError(f"activation: expected one of {', '.join(ACTIVATIONS)}, got {text!r}")
+        meant = hints.did_you_mean(name, ACTIVATIONS)
+        raise ValueError(f"activation: expected one of {', '.join(ACTIVATIONS)}, got {text!r}{meant}")
     default = ACTIVATIONS[name].default_parameter
     if match["parameter"] is None:
         return name, 0.0 if default is None else default
@@ -82,6 +83,7 @@ class TwoLayerNetwork:
     TwoLayerNetwork(2 -> 3 leaky_relu(0.2) -> 4, float64)
     """
 
+    @hints.knows_other_names
     def __init__(
         self,
         hidden_weight: ArrayLike,

@@ -57,7 +57,8 @@ class AttackResult:
     output : array (B, k) or (B,)
         What `forward` returns for x_adv.
     success : bool array (B,) or None
-        Whether `predict` gives x_adv another class than y (targeted: the class y); False where the loss at x_adv is not
+        Whether `predict` gives x_adv another class than y (targeted: the class y), also of samples misclassified before
+        the attack, so that ``1 - success.mean()`` is robust accuracy; False where the loss at x_adv is not
         finite, as status NOT_FINITE says, whatever `predict` gives.  None where the loss has no classes.
     best_loss : array (B,)
         The largest loss at any iterate, the start and the end included, of any restart.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from pyfirstorder import ascent, checks, validate
+from pyfirstorder import ascent, checks, hints, validate
 from pyfirstorder.arrays import beside, in_main_memory
 from pyfirstorder.attacks import attack
 from pyfirstorder.problem import Status
@@ -210,7 +210,7 @@ def _arguments(algorithm: str, options: dict[str, Any]) -> dict[str, Any]:
     }
     unknown = set(options) - set(defaults)
     if unknown:
-        raise TypeError(f"{algorithm} has no argument {', '.join(sorted(unknown))}; it has {', '.join(defaults)}")
+        raise TypeError(hints.no_argument(algorithm, sorted(unknown), defaults))
     return defaults | options
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from pyfirstorder import arrays, checks
+from pyfirstorder import arrays, checks, hints
 from pyfirstorder.backends.reference.losses import LOSSES
 from pyfirstorder.network import TwoLayerNetwork
 from pyfirstorder.problem import DIRECTIONS, NORMS, STARTS, Array, Objective
@@ -40,7 +40,7 @@ class Points(NamedTuple):
 def network(value: object) -> TwoLayerNetwork:
     """A network."""
     if not isinstance(value, TwoLayerNetwork):
-        raise TypeError(f"net: expected a TwoLayerNetwork, got {checks.describe(value)}")
+        raise TypeError(f"net: expected a TwoLayerNetwork, got {checks.describe(value)}{hints.for_model(value)}")
     return value
 
 
@@ -265,8 +265,14 @@ def _require_inside(points: Points, box: _Box) -> None:
         row, j = divmod(int(np.argmax(outside)), outside.shape[1])
         raise ValueError(
             f"x: expected values within bounds, got {rows[row, j]} outside [{box.exact[0][j]:g}, {box.exact[1][j]:g}] "
-            f"first in row {row}, coordinate {j}"
+            f"first in row {row}, coordinate {j}; {_into_the_box(rows[row].max(), box)}"
         )
+
+
+def _into_the_box(largest: float, box: _Box) -> str:
+    """What makes x lie inside: images of 0 to 255 are divided, others are clipped."""
+    is_of_bytes = 2 < largest <= 255 and (box.exact[0] == 0).all() and (box.exact[1] == 1).all()
+    return "scale x into them, x / 255" if is_of_bytes else "scale x into them, or clip it to them"
 
 
 def _inwards(rounded: Array, exact: Array, inside: float) -> Array:
@@ -314,16 +320,33 @@ def default_loss(outputs: int, floating: bool = False) -> str:
 
 def _labels(array: Array, value: object, samples: int, classes: int) -> Array:
     if array.dtype.kind not in "iu":
-        raise TypeError(f"y: expected integer class indices, got {checks.describe(value)}")
+        raise TypeError(f"y: expected integer class indices, got {checks.describe(value)}{_as_indices(array, classes)}")
     if array.shape != (samples,):
-        raise ValueError(f"y: expected shape ({samples},), one class index per sample, got {array.shape}")
+        hint = _as_indices(array, classes)
+        raise ValueError(f"y: expected shape ({samples},), one class index per sample, got {array.shape}{hint}")
     is_plain = array.dtype == np.int64 and array.flags.c_contiguous and not arrays.is_on_device(array)
     if is_plain and np.logical_and.reduce(array.view(np.uint64) < classes):  # what is negative is large there
         return array
     if not ((array >= 0) & (array < classes)).all():
         row = int(np.argmax((array < 0) | (array >= classes)))
-        raise ValueError(f"y: expected class indices from 0 to {classes - 1}, got {array[row]} in row {row}")
+        raise ValueError(
+            f"y: expected class indices from 0 to {classes - 1}, got {array[row]} in row {row}; of classes with other "
+            "names take their places, np.searchsorted(classes, y)"
+        )
     return np.ascontiguousarray(array, dtype=np.int64, like=array)
+
+
+def _as_indices(array: Array, classes: int) -> str:
+    """What makes class indices of labels of another kind."""
+    if array.ndim == 2 and array.shape[1] == classes:
+        return "; of one-hot labels take y.argmax(1)"
+    if array.ndim == 2 and array.shape[1] == 1:
+        return "; take y[:, 0]"
+    if array.dtype.kind == "f" and array.ndim == 1:
+        return "; convert with y.astype(int), or y.long() in torch"
+    if array.dtype.kind in "UOS":
+        return "; of classes with names take their places, np.searchsorted(classes, y)"
+    return ""
 
 
 def _signs(array: Array, value: object, samples: int, dtype: np.dtype[Any]) -> Array:

@@ -41,7 +41,7 @@ def test_norms_may_be_spelled_in_every_usual_way(spellings, norm):
 
 def test_a_bound_of_minus_zero_is_a_bound_of_zero():
     for lower in (-0.0, 0.0, np.full(4, -0.0)):
-        moved = fo.pgd(NET, X, Y, eps=2.0, bounds=(lower, 1), steps=3).x_adv
+        moved = fo.pgd(NET, X, Y, eps=1.0, bounds=(lower, 1), steps=3).x_adv
         assert not np.signbit(moved).any()
 
 

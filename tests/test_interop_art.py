@@ -317,9 +317,10 @@ def test_preprocessing_defences_are_refused_with_the_class_to_use(net):
 
 
 def test_estimators_without_gradients_are_refused_as_by_the_original(net):
-    for attack in (Original, ProjectedGradientDescent):
-        with pytest.raises(EstimatorError):
-            attack(net)
+    with pytest.raises(EstimatorError):
+        Original(net)
+    with pytest.raises(TypeError, match=r"estimator: .* got a TwoLayerNetwork; .* or pass .*TwoLayerClassifier\(net\)"):
+        ProjectedGradientDescent(net)
 
 
 def test_a_targeted_attack_needs_targets(net, data):

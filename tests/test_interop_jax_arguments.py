@@ -31,23 +31,29 @@ def test_weights_come_in_the_trees_that_jax_users_have():
     }
     expected = fo.pgd(fo.TwoLayerNetwork(**params), np.asarray(x), np.asarray(y), **LINF).x_adv
     for tree in trees.values():
-        np.testing.assert_array_equal(ours.pgd(tree, x, y, **LINF).x_adv, expected)
-        gradient = jax.grad(lambda tree: ours.forward(tree, x).sum())(tree)
+        np.testing.assert_array_equal(ours.pgd(tree, x, y, activation="relu", **LINF).x_adv, expected)
+        gradient = jax.grad(lambda tree: ours.forward(tree, x, activation="relu").sum())(tree)
         assert jax.tree.map(jnp.shape, gradient) == jax.tree.map(jnp.shape, tree)
     without = {"first": {"kernel": w.T}, "second": {"kernel": a.T}}
-    np.testing.assert_array_equal(ours.forward(without, x), fo.forward(fo.TwoLayerNetwork(w, a), np.asarray(x)))
+    np.testing.assert_array_equal(
+        ours.forward(without, x, activation="relu"), fo.forward(fo.TwoLayerNetwork(w, a), np.asarray(x))
+    )
 
 
 def test_layers_without_numbers_are_ordered_by_their_shapes_or_asked_for():
     rng = np.random.default_rng(0)
     w, a = rng.standard_normal((4, 6)).astype(np.float32), rng.standard_normal((6, 3)).astype(np.float32)
     x = rng.standard_normal((5, 4)).astype(np.float32)
-    expected = ours.forward([{"w": w}, {"w": a}], x)
-    np.testing.assert_array_equal(ours.forward({"output": {"w": a}, "encoder": {"w": w}}, x), expected)
-    np.testing.assert_array_equal(ours.forward({"input": {"weight": w.T}, "head": {"weight": a.T}}, x), expected)
+    expected = ours.forward([{"w": w}, {"w": a}], x, activation="relu")
+    np.testing.assert_array_equal(
+        ours.forward({"output": {"w": a}, "encoder": {"w": w}}, x, activation="relu"), expected
+    )
+    np.testing.assert_array_equal(
+        ours.forward({"input": {"weight": w.T}, "head": {"weight": a.T}}, x, activation="relu"), expected
+    )
     square = np.eye(4, dtype=np.float32)
     with pytest.raises(ValueError, match="expected names that tell which layer is first"):
-        ours.forward({"encoder": {"w": square}, "decoder": {"w": 2 * square}}, x)
+        ours.forward({"encoder": {"w": square}, "decoder": {"w": 2 * square}}, x, activation="relu")
 
 
 def layers_of(params, first, second):
@@ -59,29 +65,29 @@ def layers_of(params, first, second):
 def test_a_number_that_a_library_gave_does_not_make_a_layer_the_first(names):
     params, (x, _) = make_params(), make_samples()
     expected = fo.forward(fo.TwoLayerNetwork(**params), np.asarray(x))
-    np.testing.assert_array_equal(ours.forward(layers_of(params, *names), x), expected)
+    np.testing.assert_array_equal(ours.forward(layers_of(params, *names), x, activation="relu"), expected)
     square = make_params(6, 6, 6)
     tree = layers_of(square, *names)
     with pytest.raises(
         ValueError, match=rf"{names[1]}'.* whose shapes fit both ways; pass a list of the two, in order"
     ):
-        ours.forward(tree, x)
+        ours.forward(tree, x, activation="relu")
     expected = fo.forward(fo.TwoLayerNetwork(**square), np.asarray(x))
-    np.testing.assert_array_equal(ours.forward([tree[name] for name in names], x), expected)
+    np.testing.assert_array_equal(ours.forward([tree[name] for name in names], x, activation="relu"), expected)
 
 
 @pytest.mark.parametrize("names", [("fc1", "fc2"), ("9", "10"), (0, 2)])
 def test_a_number_that_a_user_gave_tells_the_order_of_square_layers(names):
     params, (x, _) = make_params(6, 6, 6), make_samples()
     expected = fo.forward(fo.TwoLayerNetwork(**params), np.asarray(x))
-    np.testing.assert_array_equal(ours.forward(layers_of(params, *names), x), expected)
+    np.testing.assert_array_equal(ours.forward(layers_of(params, *names), x, activation="relu"), expected)
 
 
 def test_a_layer_inside_the_other_one_is_not_first_by_its_place():
     params, (x, _) = make_params(6, 6, 6), make_samples()
     tree = layers_of(params, "outer", "inner")
     with pytest.raises(ValueError, match=r"the top and \['inner'\], whose shapes fit both ways"):
-        ours.forward({**tree["outer"], "inner": tree["inner"]}, x)
+        ours.forward({**tree["outer"], "inner": tree["inner"]}, x, activation="relu")
 
 
 def test_a_vector_of_another_name_is_not_taken_for_a_bias():
@@ -89,7 +95,7 @@ def test_a_vector_of_another_name_is_not_taken_for_a_bias():
     tree = layers_of(params, "first", "second")
     tree["first"]["scale"] = tree["first"].pop("bias")
     with pytest.raises(ValueError, match=r"net_or_params\['first'\]: .* vector named bias or b, got 'scale'"):
-        ours.forward(tree, x)
+        ours.forward(tree, x, activation="relu")
 
 
 # ------------------------------------------------------------------ integers that JAX's types cannot hold
@@ -209,9 +215,9 @@ def test_wrong_weights_are_refused_when_traced_as_without_jax():
     params, (x, _) = make_params(), make_samples()
     params["hidden_bias"] = jnp.zeros(8)
     with pytest.raises(ValueError, match=r"hidden_bias: expected shape \(7,\), got \(8,\)"):
-        jax.jit(ours.forward)(params, x)
+        jax.jit(partial(ours.forward, activation="relu"))(params, x)
     with pytest.raises(ValueError, match=r"hidden_bias: expected shape \(7,\), got \(8,\)"):
-        ours.forward(params, x)
+        ours.forward(params, x, activation="relu")
 
 
 @pytest.mark.parametrize(
@@ -229,7 +235,7 @@ def test_wrong_weights_are_refused_when_traced_as_without_jax():
 )
 def test_what_is_no_network_is_refused(params, error, pattern):
     with pytest.raises(error, match=pattern):
-        ours.forward(params, make_samples()[0])
+        ours.forward(params, make_samples()[0], activation="relu")
 
 
 def test_a_network_has_its_own_activation():
@@ -251,5 +257,21 @@ def test_what_only_numbers_show_is_raised_when_the_program_runs():
     wrong = x.at[3, 2].set(2)
     with pytest.raises(ValueError, match=pattern):
         ours.pgd(net, wrong, y, **LINF)
-    with pytest.raises(jax.errors.JaxRuntimeError, match=rf"\nValueError: {pattern}\n"):
+    with pytest.raises(jax.errors.JaxRuntimeError, match=rf"\nValueError: {pattern}; scale x .*\n"):
         jax.jit(partial(ours.pgd, net, **LINF))(wrong, y).x_adv.block_until_ready()
+
+
+@pytest.mark.parametrize(
+    "call", [ours.forward, partial(ours.pgd, **LINF), partial(ours.apgd, **LINF), ours.input_gradient]
+)
+def test_weights_in_a_tree_need_the_name_of_their_activation(call):
+    x, y = make_samples()
+    given = (x,) if call is ours.forward else (x, y)
+    with pytest.raises(ValueError, match=r'activation: expected what .* such as activation="relu", .* got None'):
+        call(make_params(), *given)
+    assert jax.tree.leaves(call(make_params(), *given, activation="relu"))
+
+
+def test_names_of_other_libraries_are_answered_with_ours():
+    with pytest.raises(TypeError, match=r"pgd has no argument num_steps; did you mean steps\?"):
+        ours.pgd(make_net(), *make_samples(), eps=0.1, num_steps=3)

@@ -71,12 +71,10 @@ def test_scalers_that_do_not_belong_to_the_network_are_refused():
 
 
 @pytest.mark.filterwarnings("ignore:.*Maximum iterations")
-def test_an_estimator_with_predictions_of_its_own_is_refused():
+@pytest.mark.parametrize("method", ["predict", "predict_proba"])
+def test_an_estimator_with_predictions_of_its_own_is_refused(method):
     neural_network = pytest.importorskip("sklearn.neural_network", reason="needs scikit-learn")
-
-    class Contrary(neural_network.MLPClassifier):
-        def predict(self, X):
-            return (super().predict(X) + 1) % 3
-
-    with pytest.raises(TypeError, match="expected MLPClassifier with its own predict, got Contrary"):
-        models.from_sklearn(Contrary((5,), max_iter=5).fit(X, np.arange(6) % 3))
+    own = getattr(neural_network.MLPClassifier, method)
+    contrary = type("Contrary", (neural_network.MLPClassifier,), {method: lambda self, x: own(self, x)[:, ::-1]})
+    with pytest.raises(TypeError, match=f"expected MLPClassifier with its own {method}, got Contrary"):
+        models.from_sklearn(contrary((5,), max_iter=5).fit(X, np.arange(6) % 3))

@@ -57,7 +57,8 @@ def test_what_does_nothing_is_left_out(names):
         ("σWσA", r"layer σ: expected the first linear layer"),
         ("WσσA", r"layer σ: expected the second linear layer"),
         ("WσAσ", r"layer σ: expected no more layers"),
-        ("WσAA", r"layer A: expected no more layers"),
+        ("WσAA", r"layer A: expected two linear layers, got 3"),
+        ("WσAσAσA", r"layer σ: expected two linear layers, got 4"),
         ("Wσ", r"after layer σ: expected the second linear layer, got the end of the model"),
         ("", r"after the end: expected the first linear layer"),
         (["W", "σ", "A", "softmax"], r"layer softmax: a network of probabilities .* drop_softmax=True"),
@@ -184,7 +185,7 @@ def test_torch_modules_of_another_shape_are_refused():
     soft = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2), nn.Softmax(1))
     for module, pattern in (
         (conv, r"layer 0 \(Conv2d\): expected Linear"),
-        (deep, r"layer 3 \(ReLU\): expected no more layers"),
+        (deep, r"layer 3 \(ReLU\): expected two linear layers, got 3"),
         (random, r"layer 2 \(Dropout\): is random in training mode; call module\.eval\(\)"),
         (batch, r"layer 0 \(BatchNorm1d\): depends on the batch in training mode"),
         (soft, r"layer 3 \(Softmax\): a network of probabilities"),
@@ -218,7 +219,7 @@ def test_a_module_with_a_forward_of_its_own_is_compared_with_what_was_read():
 
     module = Net()
     agree(models.from_torch(module, activation="relu"), module(torch.from_numpy(X)).detach().numpy())
-    with pytest.raises(ValueError, match=r"from_torch\(module, activation=\.\.\.\) takes the two Linear"):
+    with pytest.raises(ValueError, match=r"module\.fc1, .* module\.fc2\) .* activation=.relu"):
         models.from_torch(module)
     for wrong, activation in ((Net(), "tanh"), (Net(2.0), "relu")):
         with pytest.raises(ValueError, match=r"expected Net to compute .* its outputs on random samples differ"):
@@ -489,7 +490,7 @@ def test_safetensors_files_are_read(tmp_path):
     path = tmp_path / "net.safetensors"
     numpy_files.save_file(tensors, path)
     np.testing.assert_array_equal(fo.forward(models.from_safetensors(path, activation="gelu"), X), expected)
-    with pytest.raises(ValueError, match=r"names no activation; call from_safetensors\(path, activation=\.\.\.\)"):
+    with pytest.raises(ValueError, match=r"names no activation; pass activation="):
         fo.load_network(path)
     numpy_files.save_file(tensors, path, metadata={"activation": "gelu"})
     np.testing.assert_array_equal(fo.forward(fo.load_network(path), X), expected)

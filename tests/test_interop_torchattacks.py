@@ -155,7 +155,7 @@ def test_a_model_of_another_shape_is_sent_to_the_original(name):
     model = torch.nn.Sequential(torch.nn.Conv2d(2, 3, 3), torch.nn.Flatten(), torch.nn.Linear(12, CLASSES))
     _, images, labels = make()
     original = name.partition(" ")[0]
-    with pytest.raises(ValueError, match=rf"layer 0 \(Conv2d\).*torchattacks\.{original} attacks any model"):
+    with pytest.raises(ValueError, match=rf"layer 0 \(Conv2d\).*use torchattacks\.{original} for it"):
         run(both(name, model)[1], images, labels)
 
 

@@ -137,7 +137,7 @@ def test_the_curve_of_an_empty_batch_is_undefined_but_no_error(backend_name):
         ({"eps": ["a"]}, TypeError, "eps: expected a list of numbers"),
         ({"algorithm": "fgsm"}, ValueError, "algorithm: expected one of 'pgd', 'apgd', got 'fgsm'"),
         ({"warm_start": 1}, TypeError, "warm_start: expected True or False"),
-        ({"stepsize": 0.1}, TypeError, "pgd has no argument stepsize; it has norm, steps"),
+        ({"stepsize": 0.1}, TypeError, r"pgd has no argument stepsize; did you mean step_size\?"),
     ],
 )
 def test_a_curve_refuses(change, error, pattern):

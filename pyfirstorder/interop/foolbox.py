@@ -25,22 +25,22 @@ except ImportError as error:
 import numpy as np
 
 import pyfirstorder as fo
+from pyfirstorder.interop import originals as elsewhere
 from pyfirstorder.interop import torch as interop
 from pyfirstorder.interop.layers import normalized
+
+TESTED = "3.3.4"  # the version whose PyTorchModel and loops were looked into
 
 
 def network_of(model: Any, instead: str, shape: tuple[int, ...]) -> fo.TwoLayerNetwork:
     """The network of a PyTorchModel on raw inputs of a shape, its mean and standard deviation folded in."""
-    if not isinstance(model, foolbox.PyTorchModel):
-        raise TypeError(f"model: expected a foolbox.PyTorchModel, got {type(model).__name__}; use {instead} for it")
-    mean, std, flip_axis = model._preprocess_args
-    if flip_axis is not None:
-        raise ValueError(f"model: expected preprocessing without flip_axis; use {instead} for it")
-    module = inspect.getclosurevars(model._model).nonlocals["model"]  # foolbox keeps it nowhere else
-    try:
+    with elsewhere.instead(instead):
+        if not isinstance(model, foolbox.PyTorchModel):
+            raise TypeError(f"model: expected a foolbox.PyTorchModel, got {type(model).__name__}")
+        module, (mean, std, flip_axis) = _inside(model)
+        if flip_axis is not None:
+            raise ValueError("model: expected preprocessing without flip_axis")
         net = interop.network_of(module)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"{error}; use {instead} for it") from error
     if mean is None and std is None:
         return net
     centre = np.broadcast_to(0.0 if mean is None else mean.numpy(), shape)
@@ -48,20 +48,51 @@ def network_of(model: Any, instead: str, shape: tuple[int, ...]) -> fo.TwoLayerN
     return normalized(net, centre, spread)
 
 
+def _inside(model: Any) -> tuple[Any, tuple[Any, Any, Any]]:
+    """The module of a PyTorchModel, and its mean, standard deviation and axis, which foolbox gives nobody."""
+    try:
+        module = inspect.getclosurevars(model._model).nonlocals["model"]
+        mean, std, flip_axis = model._preprocess_args
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise TypeError(
+            f"model: expected a PyTorchModel as foolbox {TESTED} makes it, got one of foolbox {foolbox.__version__} "
+            "whose module and preprocessing are kept elsewhere"
+        ) from error
+    return module, (mean, std, flip_axis)
+
+
+def _original(attack: Any) -> str:
+    """The class of foolbox that an attack stands in for."""
+    return f"foolbox.attacks.{_original_class(attack).__name__}"
+
+
+def _original_class(attack: Any) -> Any:
+    return next(kind for kind in type(attack).__mro__ if kind.__module__.startswith("foolbox.attacks"))
+
+
+def _require_tensor(name: str, value: Any) -> None:
+    """A tensor of torch: foolbox's own models of torch take no other array, and say nothing of it."""
+    raw = value.raw if isinstance(value, ep.Tensor) else value
+    if not isinstance(raw, torch.Tensor):
+        said = f"; convert with torch.from_numpy({name})" if isinstance(raw, np.ndarray) else ""
+        raise TypeError(f"{name}: expected a torch.Tensor, as a PyTorchModel takes it, got {type(raw).__name__}{said}")
+
+
 class _Loss:
     """Cross-entropy of a network, to be ascended: what the originals' loop passes around."""
 
-    def __init__(self, net: fo.TwoLayerNetwork, labels: Any) -> None:
-        self.net, self.labels = net, labels
+    def __init__(self, net: fo.TwoLayerNetwork, labels: Any, original: str) -> None:
+        self.net, self.labels, self.original = net, labels, original
 
     def __call__(self, x: Any) -> Any:
         """The loss alone, summed over the samples, as estimators of gradients ask for it."""
         return self.value_and_gradient(x)[0]
 
     def value_and_gradient(self, x: Any) -> tuple[Any, Any]:
-        loss, gradient = fo.input_gradient(
-            self.net, x.raw, self.labels.raw, loss="cross_entropy", threads=torch.get_num_threads()
-        )
+        with elsewhere.instead(self.original):
+            loss, gradient = fo.input_gradient(
+                self.net, x.raw, self.labels.raw, loss="cross_entropy", threads=torch.get_num_threads()
+            )
         return ep.astensor(loss.sum()), ep.astensor(gradient)
 
 
@@ -71,6 +102,23 @@ class _Gradients:
     _classes: Any
     _shape: tuple[int, ...]
 
+    def __call__(self, model: Any, inputs: Any, criterion: Any, *, epsilons: Any, **kwargs: Any) -> Any:
+        """Attack inputs with one radius or several, as the original does."""
+        elsewhere.refuse_network("model", model, "foolbox.PyTorchModel(TwoLayer.from_network(net), bounds=...)")
+        if isinstance(model, torch.nn.Module):
+            kind = type(model).__name__
+            raise TypeError(
+                f"model: expected foolbox.PyTorchModel(module.eval(), bounds=(0, 1)), got the module, a {kind}"
+            )
+        if isinstance(model, foolbox.PyTorchModel):
+            _require_tensor("inputs", inputs)
+            if not isinstance(criterion, foolbox.criteria.Criterion):
+                _require_tensor("labels", criterion)
+            raw = ep.astensor(inputs).raw
+            if not raw.is_floating_point():
+                raise TypeError(f"inputs: expected floats, got {raw.dtype}; convert images with inputs.float() / 255")
+        return super().__call__(model, inputs, criterion, epsilons=epsilons, **kwargs)  # type: ignore[misc]
+
     def run(self, model: Any, inputs: Any, criterion: Any, *, epsilon: float, **kwargs: Any) -> Any:
         """Attack inputs with one radius."""
         self._shape = tuple(ep.astensor(inputs).shape[1:])
@@ -78,7 +126,8 @@ class _Gradients:
 
     def get_loss_fn(self, model: Any, labels: Any) -> _Loss:
         """The loss of the network behind the model."""
-        return _Loss(network_of(model, f"foolbox.attacks.{type(self).__name__}", self._shape), labels)
+        original = _original(self)
+        return _Loss(network_of(model, original, self._shape), labels, original)
 
     def value_and_grad(self, loss_fn: _Loss, x: Any) -> tuple[Any, Any]:
         """Loss and gradient, by the engine."""
@@ -104,24 +153,26 @@ class _Whole(_Gradients):
         if (targeted and not self._targets) or not (targeted or isinstance(wanted, foolbox.criteria.Misclassification)):
             raise ValueError("unsupported criterion")
         start = ep.clip(own.get_random_start(x0, epsilon), *model.bounds).raw if own.random_start else None
-        end = fo.pgd(
-            network_of(model, f"foolbox.attacks.{type(self).__name__}", tuple(x0.shape[1:])),
-            x0.raw,
-            (wanted.target_classes if targeted else wanted.labels).raw,
-            eps=float(epsilon),
-            step_size=float(own.rel_stepsize * epsilon if own.abs_stepsize is None else own.abs_stepsize),
-            steps=own.steps,
-            bounds=model.bounds,
-            x_init=start,
-            loss="cross_entropy",
-            targeted=targeted,
-            threads=torch.get_num_threads(),
-        )
+        net = network_of(model, _original(self), tuple(x0.shape[1:]))
+        with elsewhere.instead(_original(self)):
+            end = fo.pgd(
+                net,
+                x0.raw,
+                (wanted.target_classes if targeted else wanted.labels).raw,
+                eps=float(epsilon),
+                step_size=float(own.rel_stepsize * epsilon if own.abs_stepsize is None else own.abs_stepsize),
+                steps=own.steps,
+                bounds=model.bounds,
+                x_init=start,
+                loss="cross_entropy",
+                targeted=targeted,
+                threads=torch.get_num_threads(),
+            )
         return restore_type(ep.astensor(end.x_adv))
 
     def _has_steps_of_its_own(self) -> bool:
         """Whether a subclass, such as an estimator of gradients, changed what the engine would leave out."""
-        original = next(kind for kind in type(self).__mro__ if kind.__module__.startswith("foolbox.attacks"))
+        original = _original_class(self)
         ours = {"value_and_grad": _Gradients, "get_loss_fn": _Gradients, "normalize": original, "project": original}
         return any(getattr(type(self), name) is not getattr(kind, name) for name, kind in ours.items())
 

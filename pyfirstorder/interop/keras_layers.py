@@ -58,7 +58,9 @@ def outputs(model: Any, x: Array) -> Array:
     """What a model computes of samples, at inference."""
     shape = model.inputs[0].shape[1:]
     rows = x if None in shape else x.reshape(len(x), *shape)
-    return _numbers(model(keras.ops.convert_to_tensor(rows, dtype=model.inputs[0].dtype), training=False))
+    found = _numbers(model(keras.ops.convert_to_tensor(rows, dtype=model.inputs[0].dtype), training=False))
+    kinds = {model.inputs[0].dtype, *(part.compute_dtype for part in model.layers)}
+    return found.astype(np.float32) if "float32" in kinds else found  # no more exact than the narrowest layer
 
 
 def _kind(part: Any) -> str:
@@ -75,6 +77,9 @@ def _dense(where: str, part: Any) -> Linear:
             f"{where}: expected a layer that computes in float32 or float64, got {part.compute_dtype}; build the model "
             'under keras.config.set_dtype_policy("float32")'
         )
+    shape = part.input.shape[1:]
+    if any(size != 1 for size in shape[:-1]):
+        raise ValueError(f"{where}: expected flat samples, got shape {tuple(shape)}; put a Flatten before it")
     return Linear(where, _numbers(part.kernel).T, _numbers(part.bias) if part.use_bias else None)
 
 

@@ -7,20 +7,23 @@ the linear layers beside them, and what does nothing at inference is left out.
 
 from __future__ import annotations
 
+import contextlib
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pyfirstorder import checks
 from pyfirstorder.network import TwoLayerNetwork
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from pyfirstorder.problem import Array
 
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
-_DROP = "pass drop_softmax=True to get the logits before it"
+_DROP = "or where models are read pass drop_softmax=True"
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,8 @@ def assemble(layers: Iterable[Layer], *, drop_softmax: bool = False) -> TwoLayer
     activation = None
     dtype: np.dtype[Any] | None = None
     is_dropped, end = False, "the end"
-    for layer in layers:
+    rest = iter(layers)
+    for layer in rest:
         end = layer.where
         if isinstance(layer, Nothing):
             continue
@@ -89,14 +93,14 @@ def assemble(layers: Iterable[Layer], *, drop_softmax: bool = False) -> TwoLayer
             if not drop_softmax:
                 raise ValueError(
                     f"{layer.where}: a network of probabilities hides its gradient from attacks; take the model "
-                    f"without it, or {_DROP}"
+                    f"without it (module[:-1] of a torch Sequential), {_DROP}"
                 )
             is_dropped = True
         elif isinstance(layer, Softmax) or (isinstance(layer, Activation) and (len(linear) != 1 or activation)):
-            raise ValueError(f"{layer.where}: expected {_expected(linear, activation)} there")
+            raise ValueError(f"{layer.where}: expected {_expected(linear, activation, layer, rest)}")
         elif isinstance(layer, Linear):
             if len(linear) == 2 or (linear and activation is None):
-                raise ValueError(f"{layer.where}: expected {_expected(linear, activation)} there")
+                raise ValueError(f"{layer.where}: expected {_expected(linear, activation, layer, rest)}")
             dtype = _dtype(layer) if dtype is None else np.result_type(dtype, _dtype(layer))
             linear.append(_with_affine_before(layer, pending))
             pending = []
@@ -107,7 +111,7 @@ def assemble(layers: Iterable[Layer], *, drop_softmax: bool = False) -> TwoLayer
         else:
             pending.append(layer)
     if len(linear) < 2 or activation is None:
-        raise ValueError(f"after {end}: expected {_expected(linear, activation)}, got the end of the model")
+        raise ValueError(f"after {end}: expected {_wanted(linear, activation)}, got the end of the model")
     with np.errstate(over="ignore"):  # TwoLayerNetwork refuses infinity by name
         (w, b), (a, c) = ((weight.astype(dtype), bias.astype(dtype)) for weight, bias in linear)
     return TwoLayerNetwork(w, a, b, c, activation)
@@ -123,7 +127,19 @@ def _is_their_kind(layer: Layer, last: tuple[Array, Array]) -> bool:
     return isinstance(layer, Softmax) or len(last[0]) == 1
 
 
-def _expected(linear: list[tuple[Array, Array]], activation: str | None) -> str:
+def _expected(linear: list[tuple[Array, Array]], activation: str | None, layer: Layer, rest: Iterator[Layer]) -> str:
+    """What is expected in the place of a layer; where linear layers are left over, how many there are."""
+    if len(linear) == 2:
+        over = int(isinstance(layer, Linear))
+        with contextlib.suppress(TypeError, ValueError):  # of a layer that has no counterpart either
+            for other in rest:
+                over += isinstance(other, Linear)
+        if over:
+            return f"two linear layers, got {2 + over}"
+    return f"{_wanted(linear, activation)} there"
+
+
+def _wanted(linear: list[tuple[Array, Array]], activation: str | None) -> str:
     if not linear:
         return "the first linear layer"
     if activation is None:
@@ -213,7 +229,7 @@ def normalized(net: TwoLayerNetwork, mean: Any, std: Any, shape: tuple[int, ...]
     >>> fo.forward(normalized(net, mean=0.5, std=0.25), np.array([[0.5, 1.0]]))
     array([[0., 2.]])
     """
-    if shape is not None and np.prod(shape, dtype=int) != net.in_features:
+    if shape is not None and math.prod(sample_shape(shape)) != net.in_features:
         raise ValueError(f"shape: expected {net.in_features} coordinates, got {tuple(shape)}")
     centre, spread = (np.asarray(part, dtype=np.float64) for part in (mean, std))
     if not (spread > 0).all():
@@ -230,6 +246,13 @@ def normalized(net: TwoLayerNetwork, mean: Any, std: Any, shape: tuple[int, ...]
         ]
     )
     return with_scalar_output(folded) if net.scalar_output else folded
+
+
+def sample_shape(shape: Any) -> tuple[int, ...]:
+    """The shape of a sample, as a user gives it."""
+    if not isinstance(shape, (list, tuple)):
+        raise TypeError(f"shape: expected a tuple of integers, got {checks.describe(shape)}")
+    return tuple(checks.integer("shape", size, 1, 2**31 - 1) for size in shape)
 
 
 def _per_channel(numbers: Array, features: int, shape: tuple[int, ...] | None) -> Array:

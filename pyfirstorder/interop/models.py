@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pyfirstorder.interop import trees
-from pyfirstorder.interop.layers import Activation, Layer, assemble, normalized, with_scalar_output
+from pyfirstorder.interop.layers import Activation, Layer, assemble, normalized, sample_shape, with_scalar_output
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from pyfirstorder.network import TwoLayerNetwork
 
@@ -58,6 +58,7 @@ def from_torch(
         return module.network()
     if activation is None:
         return assemble(torch_layers.torch_layers(module), drop_softmax=drop_softmax)
+    shape = None if shape is None else sample_shape(shape)
     return torch_layers.read_compared(module, activation, shape, drop_softmax=drop_softmax)
 
 
@@ -75,6 +76,12 @@ def from_sklearn(estimator: Any) -> TwoLayerNetwork:
         Of logits.  A classifier of two classes has one output, whose labels are -1 (``classes_[0]``) and +1; one of
         more classes has an output per class, in the order of ``classes_``.
 
+    Warns
+    -----
+    UserWarning
+        If a classifier's classes are numbers other than 0, 1, …: labels are places in ``classes_``,
+        ``np.searchsorted(estimator.classes_, y)``, and the numbers themselves would name other classes.
+
     Raises
     ------
     ImportError
@@ -82,9 +89,10 @@ def from_sklearn(estimator: Any) -> TwoLayerNetwork:
     TypeError, ValueError
         If it is of another kind, not fitted, or has not one hidden layer.
     """
-    from pyfirstorder.interop.sklearn_layers import sklearn_layers
+    from pyfirstorder.interop.sklearn_layers import sklearn_layers, warn_of_classes
 
     net = assemble(sklearn_layers(estimator))
+    warn_of_classes(getattr(estimator, "classes_", None))
     return with_scalar_output(net) if net.out_features == 1 else net
 
 
@@ -113,7 +121,7 @@ def from_flax(
     Raises
     ------
     ImportError
-        If parameters is a module and flax is not installed.
+        If a module is given and flax is not installed.
     TypeError, ValueError
         If there are not two layers whose shapes fit, their order is open, or the module computes something else.
 
@@ -127,8 +135,7 @@ def from_flax(
     """
     run = None
     if module is not None:
-        variables = parameters if "params" in parameters else {"params": parameters}
-        run = lambda x: module.apply(variables, x)  # noqa: E731
+        run = _linen_outputs(module, parameters)
     elif callable(parameters) and not hasattr(parameters, "items"):
         run, parameters = parameters, _nnx_parameters(parameters)
     first, second = trees.two_layers("parameters", parameters, names)
@@ -142,6 +149,19 @@ def from_flax(
         with jax.default_matmul_precision("highest"):
             agreement.require("module", layers, net, run)
     return net
+
+
+def _linen_outputs(module: Any, parameters: Any) -> Callable[[Any], Any]:
+    try:
+        from flax import linen
+    except ImportError as error:
+        raise ImportError("flax is not installed: pip install flax") from error
+    if not isinstance(module, linen.Module):
+        raise TypeError(f"module: expected a module of flax.linen, got {type(module).__name__}")
+    if not hasattr(parameters, "items"):
+        raise TypeError(f"parameters: expected those of the module, got {type(parameters).__name__}")
+    variables = parameters if "params" in parameters else {"params": parameters}
+    return lambda x: module.apply(variables, x)
 
 
 def _nnx_parameters(module: Any) -> Any:
@@ -182,23 +202,9 @@ def from_safetensors(
     OSError
         If the file cannot be opened.
     """
-    try:
-        from safetensors import SafetensorError, safe_open
-    except ImportError as error:
-        raise ImportError("safetensors is not installed: pip install safetensors") from error
-    try:
-        with safe_open(path, framework="numpy") as file:
-            chosen = [key for key in file.keys() if names is None or key.rpartition(".")[0] in names]  # noqa: SIM118
-            tensors = {key: file.get_tensor(key) for key in chosen}
-            noted = (file.metadata() or {}).get("activation")
-    except SafetensorError as error:
-        raise ValueError(f"{path}: expected a .safetensors file, got {error}") from error
-    except TypeError as error:  # NumPy has no bfloat16
-        raise TypeError(f"{path}: expected tensors of float32 or float64, got {error}") from error
-    if activation is None and noted is None:
-        raise ValueError(f"{path}: names no activation; call from_safetensors(path, activation=...)")
-    first, second = trees.two_layers(str(path), trees.nested(tensors), names)
-    return assemble([first, Activation("the activation", activation or str(noted)), second])
+    from pyfirstorder.interop.safetensors_layers import safetensors_layers
+
+    return assemble(safetensors_layers(path, activation, names))
 
 
 def from_keras(model: Any, *, drop_softmax: bool = False) -> TwoLayerNetwork:

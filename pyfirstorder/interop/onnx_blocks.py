@@ -36,7 +36,10 @@ _ELEMENTWISE = (
     *("Tanh", "Where"),
 )
 _FIXED = ("gelu", "gelu_tanh", "silu", "quadratic", "relu", "tanh", "sigmoid", "erf")
-_GRID = np.linspace(-12, 12, 385)  # with 0, ±1, and beyond where these activations become lines
+_NEAR = np.linspace(-12, 12, 385)  # with 0, ±1, and beyond where these activations become lines
+_FAR = np.geomspace(12.5, 1e4, 60)  # where a bound would show
+_GRID = np.concatenate([-_FAR[::-1], _NEAR, _FAR])
+_IS_NEAR = np.abs(_GRID) <= 12
 _SHARE = 4e-6  # of rounding in float32, which tells gelu from its tanh form, 4e-4 away
 
 
@@ -48,8 +51,10 @@ def block_layers(model: Any, block: Block, value: str, constants: dict[str, Arra
     if all(node.op_type in _ELEMENTWISE for _, node in block) and all(number.size == 1 for number in used.values()):
         found = _evaluate(model, block, value, used)
         for name, scale in _candidates(found):
-            expected = scale * _activation(name)
-            if (np.abs(found - expected) <= _SHARE * abs(scale) * np.maximum(np.abs(_GRID), 1)).all():
+            expected = _activation(name)
+            allowed = _SHARE * np.maximum.reduce([np.abs(_GRID), np.abs(expected), np.ones(_GRID.shape)])
+            agrees = np.abs(found - scale * expected) <= abs(scale) * allowed
+            if (agrees | (~np.isfinite(found) & ~_IS_NEAR)).all():  # log(1 + exp(h)) overflows in the model itself
                 scaled = [Affine(where, np.asarray(scale), np.zeros(()))] if scale != 1 else []
                 return [Activation(where, name), *scaled]
     raise ValueError(
@@ -70,7 +75,7 @@ def _evaluate(model: Any, block: Block, value: str, used: dict[str, Array]) -> A
         [numpy_helper.from_array(np.asarray(number), name) for name, number in used.items()],
     )
     part = helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):
         return np.asarray(ReferenceEvaluator(part).run(None, {value: _GRID.astype(dtype)})[0], np.float64).reshape(-1)
 
 
@@ -82,7 +87,7 @@ def _activation(name: str) -> Array:
 def _candidates(found: Array) -> Iterator[tuple[str, float]]:
     """Activations that may be meant, with a constant factor: parameters follow from single values."""
     at_minus_one, at_zero, at_one = (float(found[np.argmin(np.abs(_GRID - point))]) for point in (-1, 0, 1))
-    if not np.isfinite(found).all():
+    if not np.isfinite(found[_IS_NEAR]).all():
         return
     for name in _FIXED:
         own = float(_activation(name)[np.argmin(np.abs(_GRID - 1))])

@@ -7,6 +7,7 @@ compared with onnx's own evaluator.
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -114,8 +115,17 @@ class Graph:
         )
         part = helper.make_model(graph, opset_imports=self.model.opset_import, ir_version=self.model.ir_version)
         kind = helper.tensor_dtype_to_np_dtype(self.input.type.tensor_type.elem_type)
-        rows = x.astype(kind).reshape(len(x), *(self.sample or x.shape[1:]))
-        return np.asarray(ReferenceEvaluator(part).run(None, {self.input.name: rows})[0])
+        shape = self.sample or x.shape[1:]
+        if math.prod(shape) != x.shape[1]:
+            raise ValueError(f"model: expected layers of {math.prod(shape)} inputs, as the model has, got {x.shape[1]}")
+        rows = x.astype(kind).reshape(len(x), *shape)
+        try:
+            with np.errstate(all="ignore"):
+                found = ReferenceEvaluator(part).run(None, {self.input.name: rows})[0]
+        except Exception as error:  # whatever the evaluator raises, as of operands of two types
+            said = str(error).strip().partition("\n")[0]
+            raise ValueError(f"model: expected one that onnx can run, got {type(error).__name__}: {said}") from error
+        return np.asarray(found, dtype=kind)  # it computes no more exactly than its inputs are
 
     def layers(self) -> Iterator[Layer]:
         """The layers between the values that carry all that follows."""
@@ -188,8 +198,12 @@ def _gemm(node: Node) -> Linear:
     weight = node.constants[1] if node.attributes.get("transB", 0) else node.constants[1].T
     bias = node.constants.get(2)
     alpha, beta = (node.attributes.get(name, 1.0) for name in ("alpha", "beta"))
+    if weight.ndim != 2:
+        raise ValueError(f"{node.where}: expected x times a constant matrix, got shape {weight.shape}")
     weight = weight if alpha == 1 else (weight * alpha).astype(weight.dtype)
     if bias is not None:
+        if bias.ndim > 2 or bias.size not in (1, len(weight)) or (bias.ndim == 2 and len(bias) != 1):
+            raise ValueError(f"{node.where}: expected 1 or {len(weight)} biases, got shape {bias.shape}")
         bias = np.broadcast_to(bias if beta == 1 else (bias * beta).astype(bias.dtype), (1, len(weight))).reshape(-1)
     return Linear(node.where, weight, bias)
 

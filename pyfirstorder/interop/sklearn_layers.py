@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 try:
@@ -84,3 +85,18 @@ def _scaler(where: str, scaler: Any, features: int) -> Layer:
 def _centred(where: str, centre: Any, scale: Any) -> Affine:
     gain = 1 / np.asarray(scale, dtype=np.float64)
     return Affine(where, gain, -gain * centre)
+
+
+def warn_of_classes(classes: Any) -> None:
+    """Warn where numbers that name classes are not their places, so that labels would be taken for other classes."""
+    if classes is None or classes.dtype.kind not in "iuf" or (classes == np.arange(len(classes))).all():
+        return
+    if len(classes) == 2:
+        if tuple(classes) == (-1, 1):
+            return
+        labels = "-1 and +1, 2 * np.searchsorted(estimator.classes_, y) - 1"
+    else:
+        labels = "their places from 0, np.searchsorted(estimator.classes_, y)"
+    warnings.warn(
+        f"estimator: its classes are {np.array2string(classes, threshold=6)}; labels here are {labels}", stacklevel=3
+    )

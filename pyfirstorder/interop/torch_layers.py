@@ -18,6 +18,7 @@ except ImportError as error:
 
 import numpy as np
 
+from pyfirstorder import hints
 from pyfirstorder.interop import agreement
 from pyfirstorder.interop.layers import Activation, Affine, Layer, Linear, Nothing, Softmax, assemble
 
@@ -54,10 +55,7 @@ def torch_layers(module: Any) -> Iterator[Layer]:
     module = unwrapped(module)
     _refuse_hooks("module", module)
     if not _is_sequential(module):
-        raise ValueError(
-            f"module: expected a Sequential of two Linear and an activation, got {type(module).__name__}; of a module "
-            "with a forward of its own, from_torch(module, activation=...) takes the two Linear"
-        )
+        raise ValueError(_no_sequential(module))
     parts = list(_parts(module))
     for place, part in enumerate(parts):
         where = f"layer {place} ({type(part).__name__})"
@@ -65,10 +63,34 @@ def torch_layers(module: Any) -> Iterator[Layer]:
         yield _layer(where, part, _features(parts, place))
 
 
+def _no_sequential(module: Any) -> str:
+    """The message for a module with a forward of its own, and what to pass in its place where there is something."""
+    said = f"module: expected a Sequential of two Linear and an activation, got {type(module).__name__}"
+    linear = [(name, part) for name, part in module.named_modules() if name and isinstance(part, nn.Linear)]
+    if len(linear) != 2:
+        return f"{said} with {len(linear)} Linear" if linear else said
+    if linear[0][1].out_features != linear[1][1].in_features:
+        linear.reverse()
+    first, second = (f"module.{name}" if _is_path(name) else f"module.get_submodule({name!r})" for name, _ in linear)
+    return (
+        f"{said} with a forward of its own; if it computes just that, pass torch.nn.Sequential(torch.nn.Flatten(), "
+        f"{first}, torch.nn.ReLU(), {second}) with its own activation, which shares its weights; from_torch and "
+        'pyfirstorder.interop.torch.pgd also take the module itself with activation="relu"'
+    )
+
+
+def _is_path(name: str) -> bool:
+    return all(part.isidentifier() for part in name.split("."))
+
+
 def unwrapped(module: Any) -> Any:
     """The module that the user wrote: torch.compile and DataParallel compute the same, unless a hook is on them."""
     if not isinstance(module, nn.Module):
-        raise TypeError(f"module: expected a torch.nn.Module, got {type(module).__name__}")
+        raise TypeError(f"module: expected a torch.nn.Module, got {type(module).__name__}{hints.for_model(module)}")
+    if hints.is_keras(module):
+        raise TypeError(
+            f"module: expected a module of torch, got {type(module).__name__} of Keras{hints.for_model(module)}"
+        )
     while not has_hooks(module):
         if type(module).__name__ == "OptimizedModule":  # of torch.compile, which is slow to import
             module = module._orig_mod
@@ -303,11 +325,14 @@ def read_compared(
             net = assemble([_linear(one, first), Activation("the activation", activation), _linear(two, second)])
             x = agreement.samples(net)
             theirs = _outputs(module, x, shape)
-            ends = (None, *_ENDS) if drop_softmax else (None,)
-            found = [agreement.error(net, x, theirs, end) for end in ends]
-            if None in found:
+            error = agreement.error(net, x, theirs)
+            if error is None:
                 return net
-            said = str(found[0])
+            said = error
+            if any(agreement.error(net, x, theirs, end) is None for end in _ENDS):
+                if drop_softmax:
+                    return net
+                said = "it ends with probabilities, which hide its gradient: pass drop_softmax=True, or return logits"
     raise ValueError(f"module: expected {kind} to compute A σ(W x + b) + c with {activation}, but {said}")
 
 
@@ -322,6 +347,8 @@ def _run_linear(linear: list[Any]) -> None:
 
 def _outputs(module: Any, x: Array, shape: tuple[int, ...] | None) -> Array:
     device = next(module.parameters()).device
+    if shape is not None and math.prod(shape) != x.shape[1]:
+        raise ValueError(f"module: expected samples of {x.shape[1]} numbers for its first layer, got shape {shape}")
     samples = torch.from_numpy(x if shape is None else x.reshape(len(x), *shape)).to(device)
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):  # a module that draws is no network, but may not show
@@ -329,5 +356,6 @@ def _outputs(module: Any, x: Array, shape: tuple[int, ...] | None) -> Array:
     except Exception as error:  # whatever a module raises that cannot take such samples
         raise ValueError(
             f"module: expected {type(module).__name__} to take samples of shape {tuple(samples.shape[1:])}, got "
-            f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}; pass shape=(channels, height, width)"
+            f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+            f"{'; pass shape=(channels, height, width)' if shape is None else ''}"
         ) from error

@@ -22,6 +22,7 @@ except ImportError as error:
 import numpy as np
 
 import pyfirstorder as fo
+from pyfirstorder.interop import originals as elsewhere
 from pyfirstorder.interop import torch as interop
 from pyfirstorder.interop.layers import normalized
 
@@ -32,17 +33,35 @@ _LOSSES = {"ce": "cross_entropy", "dlr": "dlr"}
 class _OnEngine:
     """What the attacks share: the network behind the model, and the labels to go to or away from."""
 
+    def set_model(self, model: Any) -> None:
+        """The model to attack."""
+        elsewhere.refuse_network("model", model, "pyfirstorder.interop.torch.TwoLayer.from_network(net)")
+        super().set_model(model)  # type: ignore[misc]
+
+    def __call__(self, inputs: Any, labels: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Attack; what is refused leaves the model in the mode in which it came."""
+        own: Any = self
+        if not torch.is_tensor(inputs) or not inputs.is_floating_point():
+            came = inputs.dtype if torch.is_tensor(inputs) else type(inputs).__name__
+            raise TypeError(
+                f"images: expected floats from 0 to 1, got {came}; convert images with images.float() / 255"
+            )
+        training, applied = own.model.training, own._normalization_applied
+        try:
+            with elsewhere.instead(f"torchattacks.{own.attack}"):
+                return super().__call__(inputs, labels, *args, **kwargs)  # type: ignore[misc]
+        except Exception:
+            own._recover_model_mode(training)
+            own._normalization_applied = applied
+            raise
+
     def _network(self) -> fo.TwoLayerNetwork:
         own: Any = self
         if type(own).get_logits is not originals.PGD.get_logits:
             raise TypeError(
-                f"get_logits: expected torchattacks' own, got that of {type(own).__name__}, which is not called here; "
-                f"use torchattacks.{own.attack} for it"
+                f"get_logits: expected torchattacks' own, got that of {type(own).__name__}, which is not called here"
             )
-        try:
-            net = interop.network_of(own.model)
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"{error}; torchattacks.{own.attack} attacks any model") from error
+        net = interop.network_of(own.model)
         if own._normalization_applied is False:  # points are in [0, 1], the model wants them normalised
             net = normalized(net, *(own.normalization_used[name].reshape(-1).numpy() for name in ("mean", "std")))
         return net
@@ -152,7 +171,7 @@ class APGD(_OnEngine, originals.APGD):
         each = (-1, *[1] * (x_in.ndim - 1))
         inside = x_in.clamp(0, 1)
         if (x_in - inside).abs().max() > _ROUNDING:
-            raise ValueError("images: expected values from 0 to 1, got others; use torchattacks.APGD for them")
+            raise ValueError("images: expected values from 0 to 1, got others")
         x_in = inside
         if self.norm == "Linf":
             draw = 2 * torch.rand(x_in.shape) - 1

@@ -22,15 +22,16 @@ if TYPE_CHECKING:
 
 _OUTPUTS_FIRST = ("weight",)
 _BIASES = ("bias", "b")
+_DEEPEST = 32  # levels: what holds itself has no end
 _KNOWN_ORDER = ("hidden", "output")  # the layers of pyfirstorder.interop.torch.TwoLayer
 
 
 def two_layers(source: str, tree: Any, names: Sequence[str] | None = None) -> list[Linear]:
     """The two layers of a tree, in order; with names, those two and no others."""
+    if not _is_node(tree):
+        raise TypeError(f"{source}: expected a mapping or a sequence of arrays, got {checks.describe(tree)}")
     if names is not None:
-        if len(names) != 2 or not all(isinstance(name, str) for name in names):
-            raise ValueError(f"names: expected the names of two layers, in order, got {names!r}")
-        return [_named_layer(source, tree, name) for name in names]
+        return [_named_layer(source, tree, name) for name in pair(names)]
     layers = list(_layers("", tree))
     if len(layers) != 2:
         found = ", ".join(layer.where for layer in layers) or "none"
@@ -38,6 +39,15 @@ def two_layers(source: str, tree: Any, names: Sequence[str] | None = None) -> li
             f"{source}: expected two layers, got {len(layers)}: {found}; choose with names=(first, second)"
         )
     return _in_order(source, layers, is_sequence=isinstance(tree, (list, tuple)))
+
+
+def pair(names: Any) -> tuple[str, str]:
+    """The names of two layers, as a user gives them."""
+    if not isinstance(names, (list, tuple)):
+        raise TypeError(f"names: expected a pair of names of layers, in order, got {checks.describe(names)}")
+    if len(names) != 2 or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"names: expected the names of two layers, in order, got {names!r}")
+    return names[0], names[1]
 
 
 def nested(arrays: Mapping[str, Array]) -> dict[str, Any]:
@@ -90,15 +100,17 @@ def _named_layer(source: str, tree: Any, name: str) -> Linear:
     return layer
 
 
-def _layers(where: str, tree: Any) -> Iterator[Linear]:
+def _layers(where: str, tree: Any, level: int = 0) -> Iterator[Linear]:
     """Every node that holds a matrix, in the natural order of names."""
+    if level > _DEEPEST:
+        raise ValueError(f"{where[:20]}…: expected a tree of at most {_DEEPEST} levels")
     items = _children(tree)
     layer = _own_layer(where or "the tree", items)
     if layer is not None:
         yield layer
     for name, part in items:
         if _children(part):
-            yield from _layers(f"{where}.{name}" if where else name, part)
+            yield from _layers(f"{where}.{name}" if where else name, part, level + 1)
 
 
 def _own_layer(where: str, items: list[tuple[str, Any]]) -> Linear | None:
@@ -116,6 +128,10 @@ def _own_layer(where: str, items: list[tuple[str, Any]]) -> Linear | None:
         raise ValueError(f"{where}: expected the vector beside a matrix to be called bias or b, got {vectors[0]}")
     matrix = found[matrices[0]]
     return Linear(where, matrix if matrices[0] in _OUTPUTS_FIRST else matrix.T, found[vectors[0]] if vectors else None)
+
+
+def _is_node(tree: Any) -> bool:
+    return hasattr(tree, "items") or isinstance(tree, (list, tuple))
 
 
 def _children(tree: Any) -> list[tuple[str, Any]]:

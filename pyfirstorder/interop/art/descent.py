@@ -8,12 +8,14 @@ for masks and the other options that the engine does not have.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import pyfirstorder as fo
+from pyfirstorder.interop import originals as elsewhere
 from pyfirstorder.interop.art.classifier import TwoLayerClassifier, is_hard
 
 try:
@@ -36,12 +38,15 @@ except ImportError as error:
     raise ImportError("ART is not installed: pip install adversarial-robustness-toolbox") from error
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pyfirstorder.network import TwoLayerNetwork
     from pyfirstorder.problem import Array
 
 logger = logging.getLogger(__name__)
 
-_INSTEAD = "use art.attacks.evasion.ProjectedGradientDescent for it"
+_ORIGINAL = "art.attacks.evasion.ProjectedGradientDescent"
+_INSTEAD = f"use {_ORIGINAL} for it"
 _GROUP_ROWS = 2048  # random starts of so many samples, times num_random_init, are in memory at once
 _LOOP_ROWS = 256  # of ART's loop: its arrays stay in the cache, and a call's overhead does not count
 _SETTINGS = (
@@ -102,6 +107,7 @@ class ProjectedGradientDescent(_Original):
         summary_writer: Any = False,
         verbose: bool = True,
     ) -> None:
+        elsewhere.refuse_network("estimator", estimator, "pyfirstorder.interop.art.TwoLayerClassifier(net)")
         super().__init__(
             estimator=estimator,
             norm=norm,
@@ -116,7 +122,8 @@ class ProjectedGradientDescent(_Original):
             summary_writer=summary_writer,
             verbose=verbose,
         )
-        _two_layer_network(estimator)  # refuse at once what cannot be attacked
+        with _in_evaluation_mode(estimator):
+            _two_layer_network(estimator)  # refuse at once what cannot be attacked
 
     def generate(self, x: Array, y: Array | None = None, **kwargs: Any) -> Array:
         """Adversarial examples (B, ...) in float32.
@@ -131,6 +138,8 @@ class ProjectedGradientDescent(_Original):
             Features where it is zero stay as they are; of a shape that broadcasts to that of x.
         """
         estimator, attack, x = self.estimator, self._attack, np.asarray(x)
+        if isinstance(estimator, PyTorchClassifier):
+            estimator.model.eval()  # and so it stays, as where the original asks for a gradient
         victim = TwoLayerClassifier(
             _two_layer_network(estimator),
             x.shape[1:],
@@ -172,6 +181,20 @@ def _two_layer_network(estimator: Any) -> TwoLayerNetwork:
     return net
 
 
+@contextlib.contextmanager
+def _in_evaluation_mode(estimator: Any) -> Iterator[None]:
+    """Every part of a torch model in the mode in which the attack will find it, and afterwards in its own."""
+    parts = list(estimator.model.modules()) if isinstance(estimator, PyTorchClassifier) else []
+    modes = [part.training for part in parts]
+    for part in parts:
+        part.training = False
+    try:
+        yield
+    finally:
+        for part, mode in zip(parts, modes):
+            part.training = mode
+
+
 def _model_of(estimator: Any) -> TwoLayerNetwork:
     if isinstance(estimator, TwoLayerClassifier):
         return estimator.network
@@ -188,10 +211,16 @@ def _model_of(estimator: Any) -> TwoLayerNetwork:
     if not (isinstance(loss, CrossEntropyLoss) and loss.weight is None and loss.label_smoothing == 0):
         raise ValueError(f"estimator: expected a CrossEntropyLoss without weights or smoothing, got {loss}; {_INSTEAD}")
     try:
-        return models.from_torch(estimator.model)
+        net = models.from_torch(estimator.model)
     except (TypeError, ValueError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(f"estimator: {error}; {_INSTEAD}") from error
+    if net.out_features == 1:
+        raise ValueError(
+            "estimator: expected a model of several outputs, because the cross entropy of one is constant, got one; "
+            f"pass TwoLayerClassifier(models.from_torch(model)), which has the logistic loss, or {_INSTEAD}"
+        )
+    return net
 
 
 # ------------------------------------------------------------------ the attack
@@ -235,20 +264,21 @@ def _generate(attack: Any, victim: TwoLayerClassifier, x: Array, targets: Array)
     for begin in tqdm(range(0, len(x), group), desc="PGD - Batches", leave=False, disable=not attack.verbose):
         rows = slice(begin, begin + group)
         for trial, start in enumerate(_starts(attack, victim, x, rows)):
-            found = fo.pgd(
-                victim.network,
-                x[rows],
-                labels[rows],
-                eps=eps[rows],
-                norm=float(attack.norm),
-                steps=attack.max_iter,
-                step_size=step_size[rows],
-                loss="cross_entropy",
-                bounds=bounds,
-                targeted=attack.targeted,
-                x_init=start,
-                momentum=attack.decay or 0.0,
-            ).x_adv
+            with elsewhere.instead(_ORIGINAL):
+                found = fo.pgd(
+                    victim.network,
+                    x[rows],
+                    labels[rows],
+                    eps=eps[rows],
+                    norm=float(attack.norm),
+                    steps=attack.max_iter,
+                    step_size=step_size[rows],
+                    loss="cross_entropy",
+                    bounds=bounds,
+                    targeted=attack.targeted,
+                    x_init=start,
+                    momentum=attack.decay or 0.0,
+                ).x_adv
             better: Any = slice(None)
             if trial > 0:
                 better = compute_success_array(victim, x[rows], targets[rows], found, attack.targeted)

@@ -50,7 +50,7 @@ def forward(
     x : float32 or float64 array (B, ...) or (d,)
         Samples, or a single one.
     activation : str, optional
-        Of weights in a pytree, relu if left out: see `pyfirstorder.TwoLayerNetwork`.
+        Of weights in a pytree, which do not tell it: needed there, see `pyfirstorder.TwoLayerNetwork`.
     backend, threads
         See `pyfirstorder.forward`.
 
@@ -178,6 +178,11 @@ def _read(net_or_params: Any, activation: str | None) -> tuple[Model, Weights]:
         if activation is not None:
             raise ValueError(f"activation: expected None with a TwoLayerNetwork, which has its own, got {activation!r}")
         return Model(net_or_params, net_or_params.activation), ()
-    activation = "relu" if activation is None else activation
+    weights = tuple(parameters.parts(net_or_params))
+    if activation is None:
+        raise ValueError(
+            'activation: expected what the model applies between its two layers, such as activation="relu", because '
+            "weights in a pytree do not tell it, got None"
+        )
     parse_activation(activation)
-    return Model(None, activation), tuple(parameters.parts(net_or_params))
+    return Model(None, activation), weights

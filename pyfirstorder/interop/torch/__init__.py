@@ -150,15 +150,28 @@ def _layers(module: TwoLayer) -> tuple[nn.Linear, nn.Linear]:
     return module.hidden, module.output
 
 
-def network_of(module: nn.Module) -> TwoLayerNetwork:
+def network_of(
+    module: nn.Module,
+    activation: str | None = None,
+    *,
+    shape: tuple[int, ...] | None = None,
+    drop_softmax: bool = False,
+) -> TwoLayerNetwork:
     """The network that a module is now: a `TwoLayer`, or anything that `pyfirstorder.interop.models.from_torch` reads.
 
     Its weights are read in place and compared with those of the calls before, so that a module that did not change
     costs no preparation; a module that did, as in training, is prepared anew.  A normalisation in front of the first
-    layer is folded into its weights anew in every call.
+    layer is folded into its weights anew in every call, and a module with a forward of its own, whose activation must
+    be told, is compared with its network anew.  Arguments are those of `pyfirstorder.interop.models.from_torch`.
     """
     module = torch_layers.unwrapped(module)
+    if activation is not None and not isinstance(module, TwoLayer):
+        return kept_networks.same(torch_layers.read_compared(module, activation, shape, drop_softmax=drop_softmax))
     if isinstance(module, TwoLayer):
+        if activation not in (None, module.activation):
+            raise ValueError(
+                f"activation: expected None, or that of the TwoLayer, {module.activation!r}, got {activation!r}"
+            )
         hidden, output = _layers(module)
         activation = module.activation
         if not torch_layers.computes_as(module, TwoLayer) or torch_layers.has_hooks(module):
@@ -169,7 +182,7 @@ def network_of(module: nn.Module) -> TwoLayerNetwork:
     else:
         live = torch_layers.read_torch(module)
         if live is None:  # numbers are folded into its weights
-            return kept_networks.same(layers.assemble(torch_layers.torch_layers(module)))
+            return kept_networks.same(layers.assemble(torch_layers.torch_layers(module), drop_softmax=drop_softmax))
         hidden, output, activation = live
     for weight in (hidden.weight, output.weight):
         if weight.device.type != "cpu":
@@ -182,15 +195,28 @@ def network_of(module: nn.Module) -> TwoLayerNetwork:
 
 
 @torch.compiler.disable  # a compiled function calls it as it is
-def pgd(module: nn.Module, x: Tensor, y: Tensor, **options: Any) -> fo.AttackResult:
+def pgd(
+    module: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    activation: str | None = None,
+    drop_softmax: bool = False,
+    **options: Any,
+) -> fo.AttackResult:
     """`pyfirstorder.pgd` on a module as it is now, so that it can be called inside a training loop.
 
     Parameters
     ----------
     module : torch.nn.Module
-        A `TwoLayer`, or a ``Sequential(Linear, activation, Linear)`` on the CPU.
+        A `TwoLayer`, a ``Sequential(Linear, activation, Linear)``, or with ``activation`` any module that computes as
+        one; on the CPU.
     x, y : tensors
-        See `pyfirstorder.pgd`.
+        See `pyfirstorder.pgd`; x in the shape that the module takes.
+    activation : str, optional
+        The activation of a module with a forward of its own, which is then run beside its network in every call.
+    drop_softmax : bool
+        Whether to attack the logits before a final softmax, which is refused otherwise.
     **options
         Its other arguments; threads are torch's if left out.
 
@@ -204,16 +230,41 @@ def pgd(module: nn.Module, x: Tensor, y: Tensor, **options: Any) -> fo.AttackRes
     TypeError, ValueError
         If an argument is of the wrong kind or value, or the module is not such a network; the message names it.
     """
-    return fo.pgd(network_of(module), x, y, **({"threads": torch.get_num_threads()} | options))
+    return fo.pgd(_network_for(module, x, activation, drop_softmax), x, y, **_with_threads(options))
 
 
 @torch.compiler.disable  # a compiled function calls it as it is
-def apgd(module: nn.Module, x: Tensor, y: Tensor, **options: Any) -> fo.AttackResult:
+def apgd(
+    module: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    activation: str | None = None,
+    drop_softmax: bool = False,
+    **options: Any,
+) -> fo.AttackResult:
     """`pyfirstorder.apgd` on a module as it is now; see `pgd`."""
-    return fo.apgd(network_of(module), x, y, **({"threads": torch.get_num_threads()} | options))
+    return fo.apgd(_network_for(module, x, activation, drop_softmax), x, y, **_with_threads(options))
 
 
 @torch.compiler.disable  # a compiled function calls it as it is
-def evaluate(module: nn.Module, x: Tensor, y: Tensor, **options: Any) -> fo.Evaluation:
+def evaluate(
+    module: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    activation: str | None = None,
+    drop_softmax: bool = False,
+    **options: Any,
+) -> fo.Evaluation:
     """`pyfirstorder.evaluate` on a module as it is now; see `pgd`."""
-    return fo.evaluate(network_of(module), x, y, **({"threads": torch.get_num_threads()} | options))
+    return fo.evaluate(_network_for(module, x, activation, drop_softmax), x, y, **_with_threads(options))
+
+
+def _network_for(module: nn.Module, x: Tensor, activation: str | None, drop_softmax: bool) -> TwoLayerNetwork:
+    shape = tuple(x.shape[1:]) if isinstance(x, Tensor) and x.ndim > 1 else None
+    return network_of(module, activation, shape=shape, drop_softmax=drop_softmax)
+
+
+def _with_threads(options: dict[str, Any]) -> dict[str, Any]:
+    return {"threads": torch.get_num_threads()} | options

@@ -1,0 +1,159 @@
+"""What people who come from other libraries mean: their names, their models, and the words that lead on from there.
+
+Checks decide; this module only finds what to add to their messages, and only once something is refused already.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+import math
+import os
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    Given = ParamSpec("Given")
+    Result = TypeVar("Result")
+
+# Arguments of torchattacks, foolbox, ART, CleverHans, AutoAttack and scikit-learn, by what they are here.
+_ARGUMENTS = {
+    "step_size": "alpha eps_step eps_iter stepsize abs_stepsize lr learning_rate",
+    "rel_step_size": "rel_stepsize relative_step_size",
+    "steps": "num_steps nb_steps n_steps nb_iter num_iter n_iter max_iter iters iterations nb_iterations perturb_steps",
+    "eps": "epsilon epsilons max_eps radius",
+    "bounds": "clip_min clip_max clip_values clip box",
+    "norm": "ord p",
+    "random_start": "rand_init random_init rand_start random_restart",
+    "restarts": "num_random_init n_restarts nb_restarts num_restarts",
+    "momentum": "decay mu decay_factor",
+    "loss": "loss_fn criterion loss_function",
+    "targeted": "is_targeted y_target",
+    "rho": "thr_decr",
+    "seed": "random_seed random_state rng key",
+    "threads": "n_jobs num_threads n_threads",
+    "progress": "verbose",
+    "x": "images inputs x_orig X",
+    "y": "labels target targets",
+    "net": "model module network estimator",
+    "hidden_weight": "W w w1 W1 weight",
+    "hidden_bias": "b b1 bias",
+    "output_weight": "A a w2 W2",
+    "output_bias": "c b2",
+    "activation": "act act_fn activation_fn nonlinearity sigma",
+}
+# Values of theirs, without case, spaces, dashes and underscores.
+_VALUES = {
+    "cross_entropy": "ce crossentropy xent nll crossentropyloss softmaxcrossentropy",
+    "logistic": "bce binarycrossentropy bcewithlogits",
+    "squared": "mse l2 meansquarederror",
+    "margin": "cw hinge carliniwagner logitdifference",
+    "sigmoid": "logistic",
+    "silu": "swish",
+    "identity": "linear none",
+    "gelu_tanh": "gelunew geluapproximate",
+    "normalized": "l2 normalised",
+}
+_MODELS = {  # packages of what a model is made of, the first that is found
+    "keras": "make a network of it with pyfirstorder.interop.models.from_keras(model)",
+    "foolbox": "attack it with pyfirstorder.interop.foolbox",
+    "art": "attack it with pyfirstorder.interop.art",
+    "torch": "attack it with pyfirstorder.interop.torch.pgd(module, ...), or make a network of it with "
+    "pyfirstorder.interop.models.from_torch(module)",
+    "sklearn": "make a network of it with pyfirstorder.interop.models.from_sklearn(estimator)",
+    "onnx": "make a network of it with pyfirstorder.interop.models.from_onnx(model)",
+    "flax": "make a network of it with pyfirstorder.interop.models.from_flax(..., activation=...)",
+    "equinox": "make a network of its parameters with pyfirstorder.interop.models.from_flax(..., activation=...)",
+}
+
+
+def knows_other_names(function: Callable[Given, Result]) -> Callable[Given, Result]:
+    """The function; a keyword argument that it does not have is refused with the one that may be meant."""
+
+    @functools.wraps(function)
+    def call(*args: Given.args, **named: Given.kwargs) -> Result:
+        try:
+            return function(*args, **named)
+        except TypeError as error:
+            if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
+                raise  # from inside
+            own = inspect.signature(function).parameters
+            unknown = [name for name in named if name not in own]
+            if not unknown:
+                raise
+            name = function.__qualname__.removesuffix(".__init__")
+            raise TypeError(no_argument(name, unknown, [name for name in own if name != "self"])) from None
+
+    return call
+
+
+def no_argument(function: str, unknown: Iterable[str], known: Iterable[str]) -> str:
+    """The message for arguments that a function does not have."""
+    unknown, known = list(unknown), list(known)
+    meant = dict.fromkeys(found for name in unknown for found in _meant(name, known, _ARGUMENTS))
+    shown = " and ".join("bounds=(lower, upper)" if name == "bounds" else name for name in meant)
+    return f"{function} has no argument {', '.join(unknown)}; " + (
+        f"did you mean {shown}?" if meant else f"it has {', '.join(known)}"
+    )
+
+
+def did_you_mean(value: str, allowed: Iterable[str]) -> str:
+    """The end of a message about a name that is not among those allowed; empty where nothing is like it."""
+    meant = _meant(value, list(allowed), _VALUES)
+    return f"; did you mean {meant[0]!r}?" if meant else ""
+
+
+def _meant(name: str, known: list[str], others: dict[str, str]) -> list[str]:
+    plain = _plain(name)
+    same = [own for own in known if _plain(own) == plain]
+    listed = [own for own in known if name in others.get(own, "").split() or plain in others.get(own, "").split()]
+    return (same or listed or difflib.get_close_matches(name, known, 1, 0.75))[:1]
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "").replace("-", "").replace(" ", "")
+
+
+def for_model(value: object) -> str:
+    """The end of a message about a model where a network was expected: what takes it."""
+    packages = {kind.__module__.partition(".")[0] for kind in type(value).__mro__}
+    if packages & {"numpy"} or hasattr(value, "__dlpack__"):
+        return ""
+    if isinstance(value, (str, os.PathLike)):
+        return "; read it with pyfirstorder.load_network(path)"
+    if is_state_dict(value):
+        return (
+            "; load it into its module with module.load_state_dict(...), and read that with models.from_torch(module)"
+        )
+    if isinstance(value, Mapping):
+        return "; make a network of parameters with pyfirstorder.interop.models.from_flax(parameters, activation=...)"
+    if any(kind.__name__ == "TwoLayerNetwork" for kind in type(value).__mro__):
+        return "; a TwoLayerNetwork goes to pyfirstorder.pgd, apgd and evaluate themselves"
+    return next((f"; {words}" for package, words in _MODELS.items() if package in packages), "")
+
+
+def is_state_dict(value: object) -> bool:
+    """Whether it is what ``module.state_dict()`` gives."""
+    return isinstance(value, Mapping) and any(type(part).__module__.startswith("torch") for part in value.values())
+
+
+def is_keras(value: object) -> bool:
+    """Whether it is a model of Keras, which computing with torch is a torch module, too."""
+    return any(kind.__module__.partition(".")[0] == "keras" for kind in type(value).__mro__)
+
+
+def warn_of_radius(eps: Any, norm: Any, bounds: Any, stacklevel: int) -> None:
+    """Warn of an ℓ∞ radius that reaches all of the box [0, 1]: that of 8/255 is often written 8."""
+    if not isinstance(eps, (int, float)) or not 1 < eps < math.inf or norm not in ("linf", "Linf", "inf", math.inf):
+        return
+    is_pair = isinstance(bounds, (tuple, list)) and all(isinstance(side, (int, float)) for side in bounds)
+    if is_pair and tuple(bounds) == (0, 1):
+        warnings.warn(
+            f"eps: every point of the box [0, 1] is within {eps:g}, which is in units of x: {eps:g} grey levels of 255 "
+            f"are eps={eps:g}/255, and the box alone is eps=float('inf') with a step_size",
+            stacklevel=stacklevel + 1,
+        )

@@ -1,0 +1,183 @@
+"""What is refused leads on: names and models of other libraries, labels and images of other kinds, other units."""
+
+from __future__ import annotations
+
+import inspect
+
+import numpy as np
+import pytest
+
+import pyfirstorder as fo
+from pyfirstorder import hints
+
+RNG = np.random.default_rng(0)
+NET = fo.TwoLayerNetwork(RNG.standard_normal((16, 8)), RNG.standard_normal((3, 16)))
+X, Y = RNG.random((4, 8)), np.array([0, 1, 2, 0])
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("alpha", "step_size"),
+        ("eps_step", "step_size"),
+        ("num_steps", "steps"),
+        ("nb_iter", "steps"),
+        ("max_iter", "steps"),
+        ("n_restarts", "restarts"),
+        ("stepsize", "step_size"),
+        ("steps_", "steps"),
+    ],
+)
+def test_names_of_other_libraries_are_answered_with_ours(given, meant):
+    with pytest.raises(TypeError, match=f"pgd has no argument {given}; did you mean {meant}\\?"):
+        fo.pgd(NET, X, Y, eps=0.1, **{given: 3})
+    with pytest.raises(TypeError, match=f"pgd has no argument {given}; did you mean {meant}\\?"):
+        fo.robustness_curve(NET, X, Y, eps=[0.1], **{given: 3})
+
+
+def test_two_names_for_one_argument_are_answered_once():
+    with pytest.raises(
+        TypeError, match=r"apgd has no argument clip_min, clip_max; did you mean bounds=\(lower, upper\)\?"
+    ):
+        fo.apgd(NET, X, Y, eps=0.1, clip_min=0, clip_max=1)
+
+
+def test_a_name_is_only_suggested_where_the_function_has_it():
+    with pytest.raises(TypeError, match="apgd has no argument alpha; it has net, x, y, eps, norm"):
+        fo.apgd(NET, X, Y, eps=0.1, alpha=0.01)
+    with pytest.raises(TypeError, match="evaluate has no argument nb_iter; did you mean steps"):
+        fo.evaluate(NET, X, Y, eps=0.1, nb_iter=3)
+
+
+def test_weights_by_letters_are_answered_with_their_names():
+    with pytest.raises(
+        TypeError, match="TwoLayerNetwork has no argument W, b, A; did you mean hidden_weight and hidden_b"
+    ):
+        fo.TwoLayerNetwork(W=X, b=Y, A=X)
+
+
+def test_an_argument_that_is_missing_is_said_by_python():
+    with pytest.raises(TypeError, match="missing 1 required keyword-only argument: 'eps'"):
+        fo.pgd(NET, X, Y)
+
+
+@pytest.mark.parametrize("function", [fo.pgd, fo.apgd, fo.evaluate])
+def test_signatures_stay_exact(function):
+    parameters = inspect.signature(function).parameters
+    assert list(parameters)[:4] == ["net", "x", "y", "eps"]
+    assert all(parameter.kind is not parameter.VAR_KEYWORD for parameter in parameters.values())
+
+
+def test_every_name_that_is_suggested_is_an_argument():
+    functions = (fo.pgd, fo.apgd, fo.evaluate, fo.TwoLayerNetwork)
+    known = {name for function in functions for name in inspect.signature(function).parameters}
+    assert set(hints._ARGUMENTS) <= known
+
+
+@pytest.mark.parametrize(
+    ("loss", "meant"), [("ce", "cross_entropy"), ("CE", "cross_entropy"), ("mse", "squared"), ("DLR", "dlr")]
+)
+def test_losses_of_other_libraries_are_answered_with_ours(loss, meant):
+    with pytest.raises(ValueError, match=f"loss: .* got '{loss}'; did you mean '{meant}'\\?"):
+        fo.pgd(NET, X, Y, eps=0.1, loss=loss)
+
+
+@pytest.mark.parametrize(
+    ("activation", "meant"),
+    [
+        ("ReLU", "relu"),
+        ("LeakyReLU(0.2)", "leaky_relu"),
+        ("logistic", "sigmoid"),
+        ("swish", "silu"),
+        ("linear", "identity"),
+    ],
+)
+def test_activations_of_other_libraries_are_answered_with_ours(activation, meant):
+    with pytest.raises(ValueError, match=f"activation: .*; did you mean '{meant}'\\?"):
+        fo.TwoLayerNetwork(NET.hidden_weight, NET.output_weight, activation=activation)
+
+
+@pytest.mark.parametrize(
+    ("y", "error", "pattern"),
+    [
+        (Y.astype(float), TypeError, r"got an array of float64 with shape \(4,\); convert with y.astype\(int\)"),
+        (np.eye(3)[Y], TypeError, r"; of one-hot labels take y.argmax\(1\)"),
+        (np.eye(3, dtype=int)[Y], ValueError, r"; of one-hot labels take y.argmax\(1\)"),
+        (Y[:, None], ValueError, r"; take y\[:, 0\]"),
+        (
+            Y + 1,
+            ValueError,
+            r"got 3 in row 2; of classes with other names take their places, np.searchsorted\(classes, y\)$",
+        ),
+        (np.array(["a", "b", "c", "a"]), TypeError, r"np.searchsorted\(classes, y\)"),
+    ],
+)
+def test_labels_of_another_kind_are_answered_with_the_line_that_converts_them(y, error, pattern):
+    with pytest.raises(error, match=pattern):
+        fo.pgd(NET, X, y, eps=0.1)
+
+
+def test_the_lines_for_labels_work():
+    expected = fo.pgd(NET, X, Y, eps=0.1).x_adv
+    for y in (Y.astype(float).astype(int), np.eye(3)[Y].argmax(1), np.searchsorted([3, 5, 8], np.array([3, 5, 8])[Y])):
+        np.testing.assert_array_equal(fo.pgd(NET, X, y, eps=0.1).x_adv, expected)
+
+
+def test_images_outside_the_box_are_told_to_be_scaled():
+    with pytest.raises(ValueError, match=r"outside \[0, 1\] first in row 0, coordinate 0; scale x into them, x / 255"):
+        fo.pgd(NET, X * 255, Y, eps=0.1, bounds=(0, 1))
+    with pytest.raises(ValueError, match="scale x into them, or clip it to them"):
+        fo.pgd(NET, X - 1, Y, eps=0.1, bounds=(0, 1))
+
+
+@pytest.mark.parametrize("function", [fo.pgd, fo.apgd, fo.evaluate])
+def test_a_radius_in_grey_levels_is_answered_with_the_units(function):
+    with pytest.warns(
+        UserWarning, match=r"eps: every point of the box \[0, 1\] is within 8, .*: 8 grey levels .* eps=8/255"
+    ) as seen:
+        function(NET, X, Y, eps=8, steps=2, bounds=(0, 1))
+    assert seen[0].filename == __file__
+
+
+@pytest.mark.parametrize(
+    ("eps", "norm", "bounds"), [(1, "linf", (0, 1)), (8, "l2", (0, 1)), (8, "linf", (0, 255)), (8, "linf", None)]
+)
+def test_a_radius_that_the_box_does_not_make_idle_is_no_reason_to_warn(eps, norm, bounds):
+    assert fo.pgd(NET, X, Y, eps=eps, norm=norm, steps=1, bounds=bounds).x_adv.shape == X.shape  # warnings are errors
+
+
+def test_models_of_other_libraries_are_answered_with_what_takes_them():
+    with pytest.raises(
+        TypeError, match=r"net: expected a TwoLayerNetwork, .*; read it with pyfirstorder.load_network\(path\)"
+    ):
+        fo.pgd("net.npz", X, Y, eps=0.1)
+    with pytest.raises(TypeError, match=r"models.from_flax\(parameters, activation=...\)"):
+        fo.forward({"w": X}, X)
+    with pytest.raises(TypeError, match=r"got an array of float64 with shape \(4, 8\)$"):
+        fo.pgd(X, X, Y, eps=0.1)
+
+
+def test_modules_of_torch_are_answered_with_what_takes_them():
+    nn = pytest.importorskip("torch.nn", reason="needs torch")
+    module = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 3))
+    with pytest.raises(TypeError, match=r"interop.torch.pgd\(module, ...\), .*models.from_torch\(module\)"):
+        fo.pgd(module, X, Y, eps=0.1)
+    with pytest.raises(TypeError, match=r"load it into its module with module.load_state_dict\(...\)"):
+        fo.predict(module.state_dict(), X)
+
+
+def test_estimators_and_models_of_keras_are_answered_with_what_reads_them():
+    neural_network = pytest.importorskip("sklearn.neural_network", reason="needs scikit-learn")
+    from sklearn.pipeline import make_pipeline
+
+    for estimator in (neural_network.MLPClassifier(), make_pipeline(neural_network.MLPClassifier())):
+        with pytest.raises(TypeError, match=r"models.from_sklearn\(estimator\)"):
+            fo.pgd(estimator, X, Y, eps=0.1)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning:keras")
+def test_models_of_keras_are_answered_with_what_reads_them(monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    keras = pytest.importorskip("keras", reason="needs keras")
+    with pytest.raises(TypeError, match=r"models.from_keras\(model\)"):
+        fo.evaluate(keras.Sequential([keras.Input((8,)), keras.layers.Dense(3)]), X, Y, eps=0.1)
