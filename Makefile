@@ -26,7 +26,7 @@ $(TEST)/.installed: pyproject.toml CMakeLists.txt $(shell find csrc pyfirstorder
 	test -x $(TEST)/bin/python || $(PYTHON) -m venv $(TEST)
 	$(TEST)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(TEST)/bin/python -m pip install --quiet "$(TORCH_TESTED)" --group test --group lint --group interop
-	$(TEST)/bin/python -m pip install --quiet ".[numba,cli,data]" --config-settings=cmake.define.PYFIRSTORDER_CUDA_FIBRES=ON
+	$(TEST)/bin/python -m pip install --quiet ".[numba,cli,data,lab]" --config-settings=cmake.define.PYFIRSTORDER_CUDA_FIBRES=ON
 	cd $(TEST) && bin/python -c "import pyfirstorder.backends.cpu, pyfirstorder.backends._cuda_fibres"
 	touch $@
 
