@@ -8,7 +8,7 @@ from support import ACTIVATION_NAMES, LOSS_NAMES, make_network, smallest_outputs
 
 import pyfirstorder as fo
 from pyfirstorder import dynamics
-from pyfirstorder.dynamics import curvature
+from pyfirstorder.dynamics import input_hessian
 
 STEP = 1e-5
 # Central differences of gradients: rounding 1e-15 over the step, and third and fourth derivatives of order 10 times its

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from pyfirstorder import checks, validate
-from pyfirstorder.dynamics.curvature import input_hessians
+from pyfirstorder.dynamics.input_hessian import input_hessians
 from pyfirstorder.dynamics.points import DEPENDENT, iterates, not_spanned, one_point, one_target, orthonormal, same_size
 
 if TYPE_CHECKING:

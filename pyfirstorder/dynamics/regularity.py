@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from pyfirstorder import api, checks, validate
-from pyfirstorder.dynamics.curvature import input_hessians
+from pyfirstorder.dynamics.input_hessian import input_hessians
 from pyfirstorder.dynamics.maxima import Maxima, distinct_maxima
 
 if TYPE_CHECKING:
