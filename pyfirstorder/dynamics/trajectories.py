@@ -1,7 +1,7 @@
 """The whole ascent of each sample, recorded by the engine: what `trace` gives back.
 
-Per iterate ``δ_t`` with gradient ``g_t``: the loss, ``‖g_t‖₂``, ``‖δ_t‖₂``, ``cos∠(g_t, δ_t)`` and the projected-gradient
-residual ``‖P(δ_t + g_t) - δ_t‖₂``, which is zero exactly at the first-order stationary points of the ball.
+Per iterate ``δ_t`` with gradient ``g_t``: the loss, ``‖g_t‖₂``, ``‖δ_t‖₂``, ``cos∠(g_t, δ_t)`` and the
+projected-gradient residual ``‖P(δ_t + g_t) - δ_t‖₂``, which is zero exactly at the first-order stationary points of the ball.
 """
 
 from __future__ import annotations
