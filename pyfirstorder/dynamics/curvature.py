@@ -82,8 +82,9 @@ def largest_eigenvalue(terms: Curvature, row: int, free: Array, normal: Array, m
         method = smaller if min(units, dimension) <= MOST_DENSE else "matrix-free"
     if method == "matrix-free" and len(chosen) > _FEWEST_FOR_LANCZOS:
         return _matrix_free(terms, row, chosen, across)
-    if method == "hidden":
-        return _hidden(_gram(terms, chosen), _columns(terms, chosen), across, _middle(terms, row), dimension)
+    if method == "hidden" and units <= dimension:  # beyond, it would have zeros that the Hessian has not
+        gram, columns = _gram(terms, chosen), _columns(terms, chosen)
+        return _hidden(gram, columns, across, _middle(terms, row), dimension, terms.multiply)
     return _dense(_hessian(terms, row, chosen), across)
 
 
@@ -136,12 +137,12 @@ def _dense(hessian: Array, normal: Array) -> float:
     return float(np.linalg.eigvalsh((hessian + hessian.T) / 2)[-1])
 
 
-def _hidden(gram: Array, columns: Array, normal: Array, middle: Array, dimension: int) -> float:
+def _hidden(gram: Array, columns: Array, normal: Array, middle: Array, dimension: int, multiply: Multiply) -> float:
     if np.any(normal):
         q = columns @ normal
         gram = gram - np.outer(q, q)
     root = _root(gram)
-    found = float(np.linalg.eigvalsh(root.T @ ((middle + middle.T) / 2) @ root)[-1])
+    found = float(np.linalg.eigvalsh(multiply(root.T, multiply((middle + middle.T) / 2, root)))[-1])
     return max(found, 0.0) if dimension > len(gram) else found
 
 
@@ -159,16 +160,17 @@ def _of_outputs(terms: Curvature, row: int, chosen: Array, normal: Array, dimens
     jacobian = terms.multiply(_outputs(terms, row), _columns(terms, chosen))
     curvature = np.array(terms.output[row])
     if dimension <= len(jacobian):
-        return _dense(jacobian.T @ curvature @ jacobian, normal)
-    return _hidden(jacobian @ jacobian.T, jacobian, normal, curvature, dimension)
+        return _dense(terms.multiply(jacobian.T, terms.multiply(curvature, jacobian)), normal)
+    gram = terms.multiply(jacobian, jacobian.T)
+    return _hidden(gram, jacobian, normal, curvature, dimension, terms.multiply)
 
 
 def _matrix_free(terms: Curvature, row: int, chosen: Array, normal: Array) -> float:
     try:
-        from scipy.sparse.linalg import LinearOperator, eigsh
+        from scipy.sparse.linalg import LinearOperator, eigsh  # type: ignore[import-untyped]
     except ImportError:
         raise ImportError(
-            "method 'matrix-free' needs SciPy; install it with: pip install \"pyfirstorder[lab]\""
+            "method: 'matrix-free' needs scipy, which is not installed; run: pip install \"pyfirstorder[lab]\""
         ) from None
     features, beyond = terms.weights.hidden_weight.shape[1], float(terms.scale[row])
 

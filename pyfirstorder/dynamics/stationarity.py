@@ -120,9 +120,10 @@ def stationarity(
     curvature_tol : float
         ``|λ_max|`` is zero up to this share of ``Σ_r |σ''(h_r) (Aᵀr)_r| ‖W_r‖²`` and its like for ∂²L/∂z² and μ/ε.
     method : "auto", "dense", "hidden" or "matrix-free"
-        By the Hessian of the free coordinates, by the m x m problem of the hidden units, or by Lanczos on
-        Hessian-vector products (needs SciPy).  "auto" takes the smaller of the first two, and the last where both are beyond 2,048.
-        A network that is linear around a point needs k x k numbers alone, whatever the method.
+        By the Hessian of the free coordinates, by the m x m problem of the hidden units (where m is
+        not above the free directions, else the former), or by Lanczos on
+        Hessian-vector products (needs SciPy).  "auto" takes the smaller of the first two, and the last where both are
+        beyond 2,048.  A network that is linear around a point needs k x k numbers alone, whatever the method.
     backend, threads
         See `pyfirstorder.forward`; everything is computed in float64.
 
