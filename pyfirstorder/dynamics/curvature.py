@@ -172,16 +172,15 @@ def _matrix_free(terms: Curvature, row: int, chosen: Array, normal: Array) -> fl
         raise ImportError(
             "method: 'matrix-free' needs scipy, which is not installed; run: pip install \"pyfirstorder[lab]\""
         ) from None
-    features, beyond = terms.weights.hidden_weight.shape[1], float(terms.scale[row])
+    beyond, part = float(terms.scale[row]), _columns(terms, chosen)
+    weights, transposed = terms.weights._replace(hidden_weight=part), np.ascontiguousarray(part.T)
+    at_row = (terms.slope[row, None], terms.bend[row, None], terms.output[row, None])
 
     def product(vector: Array) -> Array:
         """The Hessian across the normal, which itself is given an eigenvalue below all others."""
         along = normal @ vector
-        full = np.zeros((1, features))
-        full[0, chosen] = vector - along * normal
-        image = hessian_vector_product(
-            terms.weights, terms.slope[row, None], terms.bend[row, None], terms.output[row, None], full, terms.multiply
-        )[0, chosen]
+        across = (vector - along * normal)[None]
+        image = hessian_vector_product(weights, *at_row, across, terms.multiply, transposed)[0]
         return np.asarray(image - (normal @ image + beyond * along) * normal)
 
     start = np.random.default_rng(0).standard_normal(len(chosen))
