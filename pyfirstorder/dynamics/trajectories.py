@@ -174,12 +174,16 @@ def trace(
     )[0]
     warn_of_ends(as_numpy(result.status)[None], stacklevel=2)
     assert result.trace is not None
-    quantities = [as_numpy(part) for part in result.trace]
+    recorded = result.trace
     return Trajectories(
-        *quantities,
+        loss=as_numpy(recorded.loss),
+        gradient_norm=as_numpy(recorded.gradient_norm),
+        delta_norm=as_numpy(recorded.delta_norm),
+        cosine=as_numpy(recorded.cosine),
+        residual=as_numpy(recorded.residual),
         iterates=None if result.iterates is None else as_numpy(result.iterates),
         tol=allowed,
-        steps_to_tolerance=_steps_to_tolerance(result.trace.residual, allowed),
+        steps_to_tolerance=_steps_to_tolerance(recorded.residual, allowed),
         result=in_kind_of(x, result),
     )
 
