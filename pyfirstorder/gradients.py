@@ -23,7 +23,7 @@ from pyfirstorder.network import parse_activation
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pyfirstorder.problem import Array, Objective
+    from pyfirstorder.problem import Array, Objective, Weights
 
     Multiply = Callable[[Array, Array], Array]
 
@@ -126,3 +126,24 @@ def pull_back_twice(
         multiply((slope * p).T, u) + multiply(bend.T, x), bend.sum(axis=0), multiply(r.T, along), np.zeros_like(c)
     )
     return multiply(bend, w), multiply(along, a.T), weights
+
+
+def hessian_vector_product(
+    weights: Weights,
+    slope: Array,
+    bend: Array,
+    output: Array,
+    v: Array,
+    multiply: Multiply = np.matmul,
+    transposed: Array | None = None,
+) -> Array:
+    """The Hessian of the loss in x times v (B, d), row by row.
+
+    With ``slope = σ'(h)`` and ``bend = σ''(h) ⊙ Aᵀr`` (B, m), ``output = ∂²L/∂z²`` (B, k, k) and ``q = W v``:
+    ``Wᵀ(bend ⊙ q + slope ⊙ Aᵀ output A (slope ⊙ q))``.  W stands on the left, because v has few rows and the engine
+    packs what stands on the right; ``transposed`` is a contiguous Wᵀ for calls that repeat.
+    """
+    w, a = weights.hidden_weight, weights.output_weight
+    q = multiply(w, v.T).T
+    along = np.einsum("bij,bj->bi", output, multiply(slope * q, a.T))
+    return multiply(w.T if transposed is None else transposed, (bend * q + slope * multiply(along, a)).T).T

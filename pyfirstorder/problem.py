@@ -99,6 +99,7 @@ class AttackOptions(NamedTuple):
     precision: str  # one of PRECISIONS; "fast" allows a backend to round the products of steps
     threads: int
     on_progress: Callable[[float], None] | None = None  # called with the finished share, from the calling thread
+    keep_iterates: bool = False  # beside a trace, of one restart
 
 
 class AttackArrays(NamedTuple):
@@ -117,6 +118,7 @@ class AttackArrays(NamedTuple):
     first_success: Array  # int64 (jobs,), -1 where none
     status: Array  # int8 (jobs,)
     trace: Array | None  # float64 (jobs, len(TRACE_QUANTITIES), steps + 1)
+    iterates: Array | None = None  # T (jobs, steps + 1, d)
 
     def rows(self, first: int, end: int) -> AttackArrays:
         """Views of the given jobs."""

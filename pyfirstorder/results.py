@@ -72,6 +72,8 @@ class AttackResult:
         With ``keep="both"``, the best iterate: a successful one before one that is not, then the larger loss.
     trace : Trace or None
         With ``trace=True``, the ascent of the restart that was kept.
+    iterates : array (B, steps + 1, ...) or None
+        The points of the ascent, where `pyfirstorder.dynamics.trace` was asked for them.
     """
 
     x: Array
@@ -85,6 +87,7 @@ class AttackResult:
     status: Array
     x_best: Array | None
     trace: Trace | None
+    iterates: Array | None = None
 
     @property
     def delta(self) -> Array:
@@ -247,6 +250,9 @@ def attack_result(
         status=status,
         x_best=x_best.reshape(points.shape) if keep == "both" and x_best is not None else None,
         trace=None if arrays.trace is None else Trace(*(arrays.trace[:, q] for q in range(len(TRACE_QUANTITIES)))),
+        iterates=None
+        if arrays.iterates is None
+        else arrays.iterates.reshape(*arrays.iterates.shape[:2], *points.shape[1:]),
     )
 
 
@@ -261,6 +267,8 @@ def _restore_invalid(arrays: AttackArrays, points: Points) -> None:
     arrays.steps[bad], arrays.first_success[bad], arrays.status[bad] = 0, -1, Status.INVALID_INPUT
     if arrays.trace is not None:
         arrays.trace[bad] = np.nan
+    if arrays.iterates is not None:
+        arrays.iterates[bad] = np.nan
 
 
 def warn_of_ends(statuses: Array, stacklevel: int) -> None:

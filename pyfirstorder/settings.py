@@ -14,7 +14,7 @@ ALGORITHMS = ("pgd", "apgd")
 DEFAULT_SPARSE_FRACTION = 0.01  # Tramèr & Boneh 2019
 DEFAULT_RHO = 0.75  # Croce & Hein 2020
 LARGEST = float(np.finfo(np.float64).max)
-_MOST_STEPS = 2**31 - 2
+MOST_STEPS = 2**31 - 2
 _MOST_RESTARTS = 2**31 - 1
 _KEPT_SETS = 64
 
@@ -57,12 +57,13 @@ def _checked(
     retire: Any = True,
     evaluation: Any = "auto",
     precision: Any = PRECISIONS[0],
+    keep_iterates: Any = False,
 ) -> Settings:
     norm = validate.norm(norm)
     start = validate.random_start(random_start)
     options = AttackOptions(
         algorithm=checks.choice("algorithm", algorithm, ALGORITHMS),
-        steps=checks.integer("steps", steps, 0, _MOST_STEPS),
+        steps=checks.integer("steps", steps, 0, MOST_STEPS),
         step_size=np.empty(0),
         direction=STEEPEST_DIRECTION[norm] if direction is None else validate.direction(direction),
         sparse_count=0,
@@ -79,6 +80,7 @@ def _checked(
         evaluation=checks.choice("evaluation", evaluation, EVALUATIONS),
         precision=checks.choice("precision", precision, PRECISIONS),
         threads=1,
+        keep_iterates=checks.flag("keep_iterates", keep_iterates),
     )
     marks_invalid = checks.choice("on_invalid", on_invalid, ("raise", "mark")) == "mark"
     share = checks.real("sparse_fraction", sparse_fraction, 0.0, 1.0)

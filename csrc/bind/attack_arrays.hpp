@@ -8,7 +8,8 @@ namespace pyfirstorder {
 // The arrays of an attack, by the names of pyfirstorder.problem.AttackArrays.
 template <class T>
 struct AttackArrays {
-  AttackArrays(py::ssize_t jobs, py::ssize_t d, py::ssize_t k, py::ssize_t steps, bool keep_best, bool trace)
+  AttackArrays(py::ssize_t jobs, py::ssize_t d, py::ssize_t k, py::ssize_t steps, bool keep_best, bool trace,
+               bool keep_iterates)
       : x_adv({jobs, d}),
         loss(jobs),
         output({jobs, k}),
@@ -21,7 +22,8 @@ struct AttackArrays {
         steps(jobs),
         first_success(jobs),
         status(jobs),
-        trace(trace ? py::object(Array<double>({jobs, py::ssize_t(kTraceQuantities), steps + 1})) : py::none()) {
+        trace(trace ? py::object(Array<double>({jobs, py::ssize_t(kTraceQuantities), steps + 1})) : py::none()),
+        iterates(keep_iterates ? py::object(Array<T>({jobs, steps + 1, d})) : py::none()) {
     for (py::ssize_t job = 0; job < jobs; ++job) this->steps.mutable_data()[job] = -1;  // no restart has ended
   }
 
@@ -40,12 +42,13 @@ struct AttackArrays {
     view.first_success = first_success.mutable_data();
     view.status = status.mutable_data();
     view.trace = const_cast<double*>(optional_data<double>(trace));
+    view.iterates = const_cast<T*>(optional_data<T>(iterates));
     return view;
   }
 
   py::tuple tuple() const {
     return py::make_tuple(x_adv, loss, output, success, best_loss, x_best, x_best_loss, x_best_output, x_best_success,
-                          steps, first_success, status, trace);
+                          steps, first_success, status, trace, iterates);
   }
 
   Array<T> x_adv, loss, output;
@@ -54,7 +57,7 @@ struct AttackArrays {
   py::object x_best, x_best_loss, x_best_output, x_best_success;
   Array<int64_t> steps, first_success;
   Array<int8_t> status;
-  py::object trace;
+  py::object trace, iterates;
 };
 
 }  // namespace pyfirstorder

@@ -286,7 +286,8 @@ py::tuple attack(PackedNetwork<T>& packed, const Array<T>& x, const py::object& 
   task.options = view_options(options);
   task.rows = task.jobs * task.options.restarts;
   AttackArrays<T> arrays(task.jobs, network.in_features, network.out_features, task.options.steps,
-                         options.attr("keep_best").cast<bool>(), options.attr("trace").cast<bool>());
+                         options.attr("keep_best").cast<bool>(), options.attr("trace").cast<bool>(),
+                         options.attr("keep_iterates").cast<bool>());
   task.result = arrays.view();
   std::vector<int32_t> restarts(task.options.restarts > 1 ? size_t(2 * task.jobs) : 0, -1);
   if (!restarts.empty()) {

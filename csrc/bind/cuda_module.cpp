@@ -81,6 +81,7 @@ AttackResult<T> result_of(const Entries& given) {
   result.first_success = given.at<int64_t>("result.first_success");
   result.status = given.at<int8_t>("result.status");
   result.trace = given.at<double>("result.trace");
+  result.iterates = given.at<T>("result.iterates");
   result.kept_restart = given.at<int32_t>("result.kept_restart");
   result.best_restart = given.at<int32_t>("result.best_restart");
   return result;

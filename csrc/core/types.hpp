@@ -113,6 +113,7 @@ struct AttackResult {
   int64_t* first_success;  // (jobs,)
   int8_t* status;          // (jobs,)
   double* trace;           // (jobs, kTraceQuantities, steps + 1)
+  T* iterates;             // (jobs, steps + 1, d), beside a trace, of one restart
   int32_t* kept_restart;   // (jobs,): which restart the row holds, -1 at first; null for a single restart
   int32_t* best_restart;   // (jobs,): the same of x_best
 };

@@ -77,7 +77,7 @@ class RowLoop {
     else if (has_box_) find_room(slot.ball);
     place_start(task_, slot, scratch_, row_of(rows_.x, i));
     stepper_.begin(i, slot);
-    trace_.begin(i);
+    trace_.begin(i, slot);
   }
 
   // What is recorded of a row.
@@ -125,7 +125,7 @@ class RowLoop {
     if (slot.now.success && options.early_stop) return end(i, Status::success, slot.t);
     if (last) return end(i, Status::steps_used_up, slot.t);
     if (largest_magnitude(g, slot.ball.features) == 0 && !stepper_.remembers(i, slot)) {
-      trace_.repeat(i, slot.t, 1);
+      trace_.repeat(i, slot, 1);
       return end(i, Status::zero_gradient, slot.t);
     }
     return step(i, follow);
@@ -167,11 +167,11 @@ class RowLoop {
     const T* const moved = stepper_.moved();
     if (previous_.data) {
       if (task_.options.retire && equal_rows(moved, x, n)) {
-        trace_.repeat(i, slot.t, 1);
+        trace_.repeat(i, slot, 1);
         return end(i, Status::fixed_point, slot.t + 1);
       }
       if (task_.options.retire && slot.t > 0 && equal_rows(moved, row_of(previous_, i), n)) {
-        trace_.repeat(i, slot.t, 2);
+        trace_.repeat(i, slot, 2);
         if ((task_.options.steps - slot.t) % 2) step_back(i);  // this step included, the last one is on the other point
         return end(i, Status::period_two, slot.t + 1);
       }

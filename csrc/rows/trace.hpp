@@ -1,4 +1,7 @@
-// What is recorded of every iterate of a row: loss, ‖g‖₂, ‖δ‖₂, cos∠(g, δ) and ‖P(δ + g) - δ‖₂.
+// What is recorded of every iterate of a row: loss, ‖g‖₂, ‖δ‖₂, cos∠(g, δ) and ‖P(δ + g) - δ‖₂; on request the iterate.
+//
+// Numbers wait in the work space for the end of the row, because only one restart is kept.  Iterates are many more, so
+// they go straight to the result, and then there is one restart.
 #pragma once
 
 #include "slot.hpp"
@@ -9,7 +12,7 @@ template <class T>
 class Trace {
  public:
   PYFIRSTORDER_INLINE Trace(const Task<T>& task, Arena& arena, int64_t capacity, Worker worker)
-      : columns_(task.options.steps + 1) {
+      : columns_(task.options.steps + 1), features_(task.network->in_features), iterates_(task.result.iterates) {
     if (!task.result.trace) return;
     values_ = arena.take<double>(capacity * kTraceQuantities * columns_);
     const int64_t n = padded<T>(task.network->in_features);
@@ -26,8 +29,9 @@ class Trace {
     return wanted_ ? values_ + i * kTraceQuantities * columns_ : nullptr;
   }
 
-  PYFIRSTORDER_INLINE void begin(int64_t i) {
+  PYFIRSTORDER_INLINE void begin(int64_t i, const Slot<T>& slot) {
     for (int64_t j = 0; wanted_ && j < kTraceQuantities * columns_; ++j) of(i)[j] = __builtin_nan("");
+    for (int64_t j = 0; iterates_ && j < columns_ * features_; ++j) iterate(slot, 0)[j] = T(__builtin_nan(""));
   }
 
   PYFIRSTORDER_INLINE void move(int64_t from, int64_t to) {
@@ -37,6 +41,7 @@ class Trace {
   PYFIRSTORDER_INLINE void observe(int64_t i, const Slot<T>& slot, const T* x, const T* g) {
     using V = Vec<T>;
     if (!wanted_) return;
+    if (iterates_) copy(iterate(slot, slot.t), x, features_);
     const int64_t n = slot.ball.features;
     for (int64_t j = 0; j < n; j += kWideLanes)
       store_narrow(moved_ + j, load_wide(x + j) - load_wide(slot.ball.x0 + j));
@@ -57,7 +62,10 @@ class Trace {
   }
 
   // Fills the columns after iterate t from the `period` columns that end with it.
-  PYFIRSTORDER_INLINE void repeat(int64_t i, int64_t t, int64_t period) {
+  PYFIRSTORDER_INLINE void repeat(int64_t i, const Slot<T>& slot, int64_t period) {
+    const int64_t t = slot.t;
+    for (int64_t s = t + 1; iterates_ && s < columns_; ++s)
+      copy(iterate(slot, s), iterate(slot, t - (s - t) % period), features_);
     for (int64_t q = 0; wanted_ && q < kTraceQuantities; ++q) {
       double* const row = of(i) + q * columns_;
       for (int64_t s = t + 1; s < columns_; ++s) row[s] = row[t - (s - t) % period];
@@ -65,7 +73,12 @@ class Trace {
   }
 
  private:
-  const int64_t columns_;
+  PYFIRSTORDER_INLINE T* iterate(const Slot<T>& slot, int64_t t) const {
+    return iterates_ + (slot.job * columns_ + t) * features_;
+  }
+
+  const int64_t columns_, features_;
+  T* const iterates_;
   double* values_ = nullptr;
   T *step_ = nullptr, *moved_ = nullptr, *scratch_ = nullptr;
   bool wanted_ = false;

@@ -18,7 +18,8 @@ import numpy as np
 from pyfirstorder import backends, validate
 from pyfirstorder.attacks import make_objective
 from pyfirstorder.backends.reference.activations import ACTIVATIONS
-from pyfirstorder.backends.reference.losses import DLR_GUARD, evaluate
+from pyfirstorder.backends.reference.losses import evaluate
+from pyfirstorder.dynamics.output_curvature import output_curvature
 from pyfirstorder.problem import PIECEWISE_LINEAR
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from pyfirstorder.network import TwoLayerNetwork
-    from pyfirstorder.problem import Array, Objective
+    from pyfirstorder.problem import Array
 
 # Beyond this size a dense symmetric eigenproblem takes more than some 10 s and 100 MB on a core.
 LARGEST_DENSE = 2048
@@ -130,7 +131,7 @@ def input_hessians(
     output = multiply(np.asarray(activation.value(h, parameter), np.float64), a.T) + weights.output_bias
     _, residual, scale = evaluate(output, objective)
     slope = np.asarray(activation.derivative(h, parameter), np.float64)
-    outer = output_hessians(output, objective)
+    outer = output_curvature(output, objective)
     if weights.activation in PIECEWISE_LINEAR:
         return (_through_outputs(w, a * slope[i], outer[i], multiply) for i in range(len(rows)))
     bend = activation.curvature(h, parameter) * multiply(residual * scale[:, None], a)
@@ -141,42 +142,3 @@ def input_hessians(
 def _through_outputs(w: Array, signal: Array, outer: Array, multiply: Callable[[Array, Array], Array]) -> InputHessian:
     k = len(outer)
     return InputHessian(multiply(signal, w), np.zeros(k), np.eye(k), outer, multiply, {})
-
-
-def output_hessians(output: Array, objective: Objective) -> Array:
-    """``∂²L/∂z²`` of the ascended loss, (B, k, k) for outputs (B, k).
-
-    The identity for squared, s(1 - s) for logistic with s the probability of the wrong sign, ``diag(p) - p pᵀ`` for
-    cross_entropy with p = softmax(z), zero for margin and linear.  For dlr, ``L = -⟨e, z⟩ / ⟨f, z⟩`` with constant
-    e and f while the order of the logits stays, so it is ``(e fᵀ + f eᵀ) / ⟨f, z⟩² - 2 ⟨e, z⟩ f fᵀ / ⟨f, z⟩³``.
-    """
-    samples, k = output.shape
-    sign = -1.0 if objective.targeted else 1.0
-    if objective.loss == "squared":
-        return np.broadcast_to(sign * np.eye(k), (samples, k, k))
-    if objective.loss == "logistic":
-        value, _, wrong = evaluate(output, objective._replace(targeted=False))
-        return (sign * wrong * np.exp(-value))[:, None, None]
-    if objective.loss == "cross_entropy":
-        p = np.exp(output - output.max(axis=1, keepdims=True))
-        p /= p.sum(axis=1, keepdims=True)
-        rivals = p[:, :, None] * p[:, None, :] * (1 - np.eye(k))
-        return sign * (np.eye(k) * rivals.sum(axis=2, keepdims=True) - rivals)  # 1 - p would cancel where p is near 1
-    if objective.loss == "dlr" and k > 2:
-        return _dlr_hessians(output, objective)
-    return np.zeros((samples, k, k))
-
-
-def _dlr_hessians(output: Array, objective: Objective) -> Array:
-    labels: Any = objective.labels
-    units, order = np.eye(output.shape[1]), np.argsort(-output, axis=1, kind="stable")
-    if objective.targeted:
-        e = units[objective.sources] - units[labels]
-        f = units[order[:, 0]] - 0.5 * (units[order[:, 2]] + units[order[:, 3]])
-    else:
-        others = np.where(units[labels] > 0, -np.inf, output)
-        e, f = units[labels] - units[np.argmax(others, axis=1)], units[order[:, 0]] - units[order[:, 2]]
-    width = (np.sum(f * output, axis=1) + DLR_GUARD)[:, None, None]
-    gap = np.sum(e * output, axis=1)[:, None, None]
-    mixed = e[:, :, None] * f[:, None, :]
-    return (mixed + np.swapaxes(mixed, 1, 2)) / width**2 - 2 * gap * f[:, :, None] * f[:, None, :] / width**3

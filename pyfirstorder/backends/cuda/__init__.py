@@ -100,7 +100,7 @@ class CudaBackend:
         values = {
             name: value
             for name, value in options._asdict().items()
-            if name not in ("step_size", "threads", "on_progress", "trace", "keep_best", "evaluation")
+            if name not in ("step_size", "threads", "on_progress", "trace", "keep_best", "evaluation", "keep_iterates")
         }
         values |= {"loss": objective.loss, "targeted": objective.targeted, "norm": ball.norm}
         self._run("attack", weights, x, arrays, values, options.restarts, len(ball.eps), options.on_progress)
@@ -123,6 +123,7 @@ class CudaBackend:
             steps=self._library.full(jobs, -1, dtype=np.int64),
             first_success=empty(jobs, dtype=np.int64),
             status=empty(jobs, dtype=np.int8),
+            iterates=empty((jobs, options.steps + 1, x.shape[1]), dtype=dtype) if options.keep_iterates else None,
             trace=empty((jobs, len(TRACE_QUANTITIES), options.steps + 1), dtype=np.float64) if options.trace else None,
         )
 

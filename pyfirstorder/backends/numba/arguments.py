@@ -83,6 +83,7 @@ class Plan(NamedTuple):
     trace: bool
     rho: float
     retire: bool  # asked for, and the step rule has no memory
+    keep_iterates: bool
 
 
 def frozen(array: Array) -> Array:
@@ -175,4 +176,5 @@ def plan(options: AttackOptions) -> Plan:
         bool(options.trace),
         float(options.rho),
         bool(options.retire and not has_memory),
+        bool(options.keep_iterates),
     )

@@ -16,7 +16,7 @@ from pyfirstorder.backends.numba.balls import set_limits
 from pyfirstorder.backends.numba.compilation import compiled
 from pyfirstorder.backends.numba.directions import choose_direction, unit_l1
 from pyfirstorder.backends.numba.network import input_gradient, succeeded
-from pyfirstorder.backends.numba.outcome import absorb, clear, record
+from pyfirstorder.backends.numba.outcome import absorb, clear, extend_iterates, record
 from pyfirstorder.backends.numba.philox import random_start
 from pyfirstorder.backends.numba.rounding import is_finite
 from pyfirstorder.backends.numba.state import (
@@ -93,11 +93,15 @@ def attack_tile(rows, first_job, restart, steps, problem, block, result):
             row, number = live[i], first_job + live[i]
             sample = number % len(x)
             job = job_of(block, row, x[sample])
+            if plan.keep_iterates:
+                copy(job.vectors[X], result.iterates[number, t])
             job.counts[ALIVE] = _take_step(problem.targets, problem.ball, plan, job, sample, t)
             if job.counts[ALIVE]:
                 live[left] = row
                 left += 1
             else:
+                if plan.keep_iterates:
+                    extend_iterates(plan, result.iterates[number], job.counts[STATUS], t)
                 absorb(plan, result, number, job, restart)
         count = left
 

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from pyfirstorder.backends.numba.arguments import Plan
     from pyfirstorder.problem import Array
 
-STEPS_USED_UP = int(Status.STEPS_USED_UP)
+STEPS_USED_UP, ZERO_GRADIENT = int(Status.STEPS_USED_UP), int(Status.ZERO_GRADIENT)
+FIXED_POINT, PERIOD_TWO = int(Status.FIXED_POINT), int(Status.PERIOD_TWO)
 
 
 class Outcome(NamedTuple):
@@ -52,6 +53,7 @@ class Outcome(NamedTuple):
     first_success: Array
     status: Array
     trace: Array
+    iterates: Array
 
 
 def make_outcome(plan: Plan, rows: int, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> Outcome:
@@ -73,6 +75,7 @@ def make_outcome(plan: Plan, rows: int, shape: tuple[int, int, int], dtype: np.d
         np.empty(rows, np.int64),
         np.empty(rows, np.int8),
         np.empty((traced, len(TRACE_QUANTITIES), plan.steps + 1), np.float64),
+        np.empty((rows if plan.keep_iterates else 0, plan.steps + 1, features), dtype),
     )
 
 
@@ -80,6 +83,7 @@ def as_attack_arrays(outcome: Outcome, plan: Plan) -> AttackArrays:
     """None again for what was not asked for."""
     absent = set() if plan.keep_best else {"x_best", "x_best_loss", "x_best_output", "x_best_success"}
     absent |= set() if plan.trace else {"trace"}
+    absent |= set() if plan.keep_iterates else {"iterates"}
     arrays: dict[str, Any] = {name: None if name in absent else part for name, part in outcome._asdict().items()}
     return AttackArrays(**arrays)
 
@@ -155,3 +159,15 @@ def _absorb_best(result, number, job, first):
         copy(job.vectors[X_BEST], result.x_best[number])
         copy(job.outputs[X_BEST_OUTPUT], result.x_best_output[number])
         result.x_best_loss[number], result.x_best_success[number] = loss, success != 0
+
+
+@compiled
+def extend_iterates(plan, iterates, status, t):
+    """What follows iterate t of a job that has ended: itself, the two points of a cycle, or nothing."""
+    for ahead in range(t + 1, plan.steps + 1):
+        if status in (FIXED_POINT, ZERO_GRADIENT):
+            copy(iterates[t], iterates[ahead])
+        elif status == PERIOD_TWO:
+            copy(iterates[t - (ahead - t) % 2], iterates[ahead])
+        else:
+            fill(np.nan, iterates[ahead])

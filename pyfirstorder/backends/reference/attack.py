@@ -95,6 +95,8 @@ class _Run:
         self.status = np.full(jobs, int(Status.STEPS_USED_UP), dtype=np.int8, like=x0)
         shape = (jobs, len(TRACE_QUANTITIES), options.steps + 1)
         self.trace = np.full(shape, np.nan, like=x0) if options.trace else None
+        steps_and_points = (jobs, options.steps + 1, x0.shape[1])
+        self.iterates = np.full(steps_and_points, np.nan, dtype=x0.dtype, like=x0) if options.keep_iterates else None
         self.has_memory = options.algorithm == "apgd" or options.momentum != 0
         self.apgd = apgd.State(x0, ball, options) if options.algorithm == "apgd" else None
 
@@ -114,7 +116,7 @@ class _Run:
     def absorb(self, new: _Run) -> None:
         """Take over, per job, what a later restart did better: its last iterate, and its best one."""
         better = _is_better(new.success, new.loss, self.success, self.loss)
-        for name in ("x_adv", "loss", "output", "success", "first_success", "status", "trace"):
+        for name in ("x_adv", "loss", "output", "success", "first_success", "status", "trace", "iterates"):
             _copy_rows(getattr(self, name), getattr(new, name), better)
         better = _is_better(new.x_best_success, new.x_best_loss, self.x_best_success, self.x_best_loss)
         for name in ("x_best", "x_best_loss", "x_best_output", "x_best_success"):
@@ -137,6 +139,8 @@ class _Run:
         self.x_best_loss[chosen], self.x_best_success[chosen] = gradient.loss[better], success[better]
         if self.trace is not None:
             self.trace[rows, :, t] = self._observe(gradient)
+        if self.iterates is not None:
+            self.iterates[rows, t] = self.x_adv[rows]
         return gradient
 
     def _observe(self, gradient: Gradient) -> Array:
@@ -178,6 +182,8 @@ class _Run:
         self.status[jobs] = status
         if self.trace is not None:
             self.trace[jobs, :, t + 1 :] = self.trace[jobs, :, t, None]
+        if self.iterates is not None:
+            self.iterates[jobs, t + 1 :] = self.iterates[jobs, t, None]
 
     def _step(self, gradient: Gradient, t: int) -> None:
         rows = self.live
@@ -216,8 +222,10 @@ class _Run:
         self._freeze(rows[fixed], Status.FIXED_POINT, t)
         jobs = rows[cycle]
         self.status[jobs] = Status.PERIOD_TWO
+        ahead = np.arange(t + 1, self.options.steps + 1, like=jobs)
+        if self.iterates is not None:
+            self.iterates[jobs[:, None], ahead] = self.iterates[jobs[:, None], t - (ahead - t) % 2]
         if self.trace is not None:
-            ahead = np.arange(t + 1, self.options.steps + 1, like=jobs)
             self.trace[jobs[:, None], :, ahead] = self.trace[jobs[:, None], :, t - (ahead - t) % 2]
         if (self.options.steps - t) % 2:  # an odd number of steps, this one included, ends on the other point
             self.x_adv[jobs] = self.previous[jobs]

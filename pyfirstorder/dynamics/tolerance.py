@@ -1,0 +1,31 @@
+"""How small a projected-gradient residual must be for a point to count as stationary, where nobody said.
+
+The residual ``‖P(δ + g) - δ‖₂`` is a length in input space, so its tolerance is a share of the radius, plus what the
+type of the points loses when x₀ + δ is rounded: without that, end points in float32 on the corners of a small ℓ∞ ball
+would count as moving.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pyfirstorder import validate
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from pyfirstorder.problem import Array
+
+SHARE_OF_RADIUS = 1e-4
+ROUNDINGS = 4.0  # units in the last place of each coordinate
+
+
+def tolerances(tol: ArrayLike | None, x0: Array, eps: Array) -> Array:
+    """One tolerance per sample (B,), float64: as given, or the default for points x0 (B, d) and radii eps (B,)."""
+    if tol is not None:
+        return validate.per_sample("tol", tol, len(x0))
+    length = np.linalg.norm(x0.astype(np.float64), axis=1)
+    radius = np.where(np.isfinite(eps), eps, np.maximum(length, 1.0))
+    return SHARE_OF_RADIUS * radius + ROUNDINGS * float(np.finfo(x0.dtype).eps) * length
