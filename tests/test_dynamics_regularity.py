@@ -78,7 +78,7 @@ def test_lanczos_finds_what_the_dense_problem_has(monkeypatch):
     net, x, y = make_network(40, 50, 3, "tanh"), rng(5).standard_normal((1, 40)), np.array([1])
     dense = dynamics.curvature_spectrum(net, x, y, top=3)
     plane = dynamics.hessian_plane(net, x, 1)
-    monkeypatch.setattr(curvature, "LARGEST_DENSE", 10)
+    monkeypatch.setattr(input_hessian, "LARGEST_DENSE", 10)
     np.testing.assert_allclose(dynamics.curvature_spectrum(net, x, y, top=3), dense, atol=1e-12)
     large = dynamics.hessian_plane(net, x, 1)
     # ARPACK converges to machine precision in eigenvalues, in eigenvectors to its root over their gaps
@@ -88,7 +88,7 @@ def test_lanczos_finds_what_the_dense_problem_has(monkeypatch):
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 def test_a_product_with_the_hessian_is_the_dense_matrix_times_the_vector(activation):
     net, x = make_network(12, 20, 3, activation), rng(6).standard_normal((1, 12))
-    (hessian,) = curvature.input_hessians(net, x, np.array([1]), None, False, "auto", 1)
+    (hessian,) = input_hessian.input_hessians(net, x, np.array([1]), None, False, "auto", 1)
     u = rng(7).standard_normal((4, 12))
     np.testing.assert_allclose(hessian.times(u), u @ hessian.dense(), atol=1e-13)
     np.testing.assert_allclose(hessian.dense(), hessian_by_differences(net, x[0], 1), atol=DIFFERENCE)

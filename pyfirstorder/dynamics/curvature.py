@@ -167,7 +167,7 @@ def _of_outputs(terms: Curvature, row: int, chosen: Array, normal: Array, dimens
 
 def _matrix_free(terms: Curvature, row: int, chosen: Array, normal: Array) -> float:
     try:
-        from scipy.sparse.linalg import LinearOperator, eigsh  # type: ignore[import-untyped]
+        from scipy.sparse.linalg import LinearOperator, eigsh
     except ImportError:
         raise ImportError(
             "method: 'matrix-free' needs scipy, which is not installed; run: pip install \"pyfirstorder[lab]\""
