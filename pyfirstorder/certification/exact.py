@@ -2,7 +2,7 @@
 
 A unit whose interval holds its kink gets a binary variable t and ``a = slope h + (1 - slope) p`` with ``p = relu(h)``
 written as ``p >= h, p >= 0, p <= u t, p <= h - l (1 - t)`` (Tjeng, Xiao, Tedrake 2019, arXiv 1711.07356, section 4).
-The set is a box, or an l1 ball as ``δ = δ⁺ - δ⁻, Σ (δ⁺ + δ⁻) <= ε``.  What is returned is the solver's dual bound, which
+written as ``p >= h, p >= 0, p <= u t, p <= h - l (1 - t)`` (Tjeng et al. 2019, arXiv 1711.07356, section 4).
 holds also where the time is up.
 """
 

@@ -1,9 +1,9 @@
 """Lines below and above an activation on an interval, for any slope.
 
 For a slope s the offsets are ``min`` and ``max`` of ``g(h) = σ(h) - s h`` on [l, u], so that
-``s h + t_lower <= σ(h) <= s h + t_upper``.  Between its kinks and inflections σ' is monotone, so that g has one extremum
-there at most: it is bracketed by bisection and bounded from outside by the tangent at an end of the bracket, whose excess
-is of second order in the bracket's width.  One rule serves every activation, and the slope 0 gives its range.
+``s h + t_lower <= σ(h) <= s h + t_upper``.  Between its kinks and inflections σ' is monotone, so that g has one
+extremum there at most: it is bracketed by bisection and bounded from outside by the tangents at both ends of the
+bracket, whose excess is of second order in its width.  One rule serves every activation, and slope 0 gives its range.
 
 Sources: Zhang et al. 2018 (arXiv 1811.00866), Singh et al. 2019 (DeepPoly).
 """
@@ -11,6 +11,7 @@ Sources: Zhang et al. 2018 (arXiv 1811.00866), Singh et al. 2019 (DeepPoly).
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,7 +47,7 @@ def offsets(name: str, parameter: float, lower: Array, upper: Array, slope: Arra
     ends = [sigma(h, parameter) - slope * h for h in (lower, upper)]
     least, most = np.minimum(*ends), np.maximum(*ends)
     sides = [-np.inf, *_BREAKS[name], np.inf]
-    for first, last in zip(sides, sides[1:]):
+    for first, last in pairwise(sides):
         a, b = np.clip(lower, first, last), np.clip(upper, first, last)
         a, b = np.minimum(np.maximum(a, lower), upper), np.minimum(np.maximum(b, lower), upper)
         for h in (a, b):
