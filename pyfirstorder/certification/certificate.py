@@ -10,6 +10,7 @@ import numpy as np
 
 from pyfirstorder import backends, checks, validate
 from pyfirstorder.attacks import make_objective
+from pyfirstorder.backends.reference.activations import ACTIVATIONS
 from pyfirstorder.certification import exact as programming
 from pyfirstorder.certification.functionals import upper_bounds
 from pyfirstorder.certification.objectives import functionals, loss_bounds
@@ -160,10 +161,7 @@ def certify(
         task.bound(rows[i : i + step].astype(np.float64), radius[i : i + step], _rows_of(objective, i, i + step))
         for i in range(0, max(samples, 1), step)
     ]
-    bound, margin, best = (
-        None if any(p is None for p in piece) else np.concatenate(piece)  # type: ignore[arg-type]
-        for piece in zip(*parts)
-    )
+    bound, margin, best = (None if any(p is None for p in piece) else np.concatenate(piece) for piece in zip(*parts))
     assert bound is not None
     return Certificate(bound, margin, None if margin is None else margin < 0, how, best)
 
@@ -204,8 +202,6 @@ class _Task:
         return value, margin, best
 
     def _output(self, h: Array) -> Array:
-        from pyfirstorder.backends.reference.activations import ACTIVATIONS
-
         sigma = ACTIVATIONS[self.weights.activation].value(h, self.weights.parameter)
         a, c = self.weights.output_weight.astype(np.float64), self.weights.output_bias.astype(np.float64)
         return np.asarray(self.multiply(np.asarray(sigma, dtype=np.float64), a.T) + c)

@@ -29,7 +29,7 @@ def share(terms: int, unit: float) -> float:
     return 2 * (terms + _EXTRA_TERMS) * (unit + 4 * _OWN_UNIT)
 
 
-def unit_of(dtype: np.dtype) -> float:  # type: ignore[type-arg]
+def unit_of(dtype: np.dtype) -> float:
     """Half an ulp of 1."""
     return _UNIT[np.dtype(dtype)]
 
