@@ -11,6 +11,7 @@ True
 from pyfirstorder.api import forward, input_gradient, predict, project
 from pyfirstorder.ascent import apgd, pgd
 from pyfirstorder.backends import available_backends
+from pyfirstorder.certification import Certificate, certify
 from pyfirstorder.config import __version__, show_config
 from pyfirstorder.evaluation import Evaluation, evaluate
 from pyfirstorder.interop.loading import load_network
@@ -28,6 +29,7 @@ from pyfirstorder.sweeps import minimal_eps, robustness_curve
 
 __all__ = [
     "AttackResult",
+    "Certificate",
     "Evaluation",
     "MinimalRadius",
     "NotFiniteWarning",
@@ -39,6 +41,7 @@ __all__ = [
     "__version__",
     "apgd",
     "available_backends",
+    "certify",
     "evaluate",
     "forward",
     "input_gradient",
