@@ -151,13 +151,15 @@ def kernels_in(report: str) -> list[Kernel]:
 
 
 def plain_name(mangled: str) -> str:
-    """``StepRows<double>`` of an instance of ``entry``; another kernel's name as it is."""
+    """``StepRows<double>`` or ``TensorProduct<3>`` of an instance of ``entry``; another kernel's name as it is."""
     found = re.search(r"entryI(?:NS\w*?_)?(\d+)(\D\w*)", mangled)
     if not found:
         return mangled
     name, rest = found[2][: int(found[1])], found[2][int(found[1]) :]
-    kind = {"If": "<float>", "Id": "<double>"}.get(rest[:2], "")
-    return name + kind
+    number = re.match(r"ILi(\d+)E", rest)
+    if number:
+        return f"{name}<{number[1]}>"
+    return name + {"If": "<float>", "Id": "<double>"}.get(rest[:2], "")
 
 
 def functions_in(listing: str) -> dict[str, str]:

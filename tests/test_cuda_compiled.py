@@ -20,6 +20,7 @@ from cuda_compiler import (
     kernels_in,
     machine_code,
     needed,
+    plain_name,
     release,
 )
 
@@ -151,6 +152,7 @@ def test_a_report_of_ptxas_is_read():
 
 def test_listings_are_cut_into_kernels():
     name = _MANGLED.replace("8StepRowsId", "13TensorProductIf")
+    assert plain_name(name.replace("13TensorProductIf", "13TensorProductILi3E")) == "TensorProduct<3>"
     for start in (f"\t\tFunction : {name}", f'\t.section\t.text.{name},"ax",@progbits', f".visible .entry {name}("):
         listing = f"header HMMA\n{start}\n  /*0090*/ HMMA.16816.F32 R4, R8 ;\n"
         ((kernel, text),) = functions_in(listing).items()
