@@ -105,7 +105,7 @@ def pgd(
         only the count of steps tells.
     evaluation : "auto", "dense", "hidden" or "incremental"
         How products with the weights are found, with the same answer up to rounding: "dense" multiplies in every step;
-        "hidden" runs on hidden units (l2 without bounds, gradient or normalized, no momentum, no trace);
+        "hidden" runs on hidden units (l2 without bounds, gradient or normalized, no momentum);
         "incremental" follows what changed (direction sign; relu, leaky_relu, identity).  "auto" takes what costs least
         for this network and these options; backends other than cpu only have "dense".
     precision : "strict" or "fast"

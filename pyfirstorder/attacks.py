@@ -172,11 +172,11 @@ def _check_evaluation(net: TwoLayerNetwork, norm: str, has_box: bool, options: A
         )
     if asked in ("auto", "dense"):
         return
-    plain = options.algorithm == "pgd" and not options.trace and not options.momentum
+    plain = options.algorithm == "pgd" and not options.keep_iterates and not options.momentum
     ascends = options.direction in ("gradient", "normalized")
     if asked == "hidden" and not (plain and ascends and norm == "l2" and not has_box):
         raise ValueError(
-            "evaluation: 'hidden' is for l2 without bounds, direction gradient or normalized, no momentum and no trace"
+            "evaluation: 'hidden' is for l2 without bounds, direction gradient or normalized, no momentum and no iterates"
         )
     if (
         asked == "incremental"

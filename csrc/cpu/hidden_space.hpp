@@ -10,8 +10,13 @@
 // exactly, and evaluated like any point: the result holds what the network says of x_adv itself.  Rows for which the
 // formulas could lose digits (a norm that is small beside what cancels in it), or that are not finite, are left to the
 // dense loop; that is decided per row.
+//
+// What is recorded of an iterate follows from the same vectors: ⟨g, δ⟩ = sᵀ p, and for the residual w = f (δ + g) - δ
+//
+//   y = (f - 1) u + f s,   W w = (f - 1) p + f K s,   ‖w‖² = e² ‖δ₀‖² + e yᵀ W δ₀ + yᵀ W w,   e = (f - 1) c.
 #pragma once
 
+#include "../rows/trace.hpp"
 #include "schedule.hpp"
 #include "tile.hpp"
 
@@ -21,10 +26,14 @@ template <class T>
 class HiddenSpaceWorker {
  public:
   HiddenSpaceWorker(const Task<T>& task, Shared& shared, Arena& arena)
-      : task_(task), network_(*task.network), shared_(shared), keeps_best_(task.result.x_best != nullptr) {
+      : task_(task),
+        network_(*task.network),
+        shared_(shared),
+        keeps_best_(task.result.x_best != nullptr),
+        capacity_(tile_rows(task, numbers_of_row(task))),
+        trace_(task, arena, capacity_, Worker{}) {
     const int64_t d = network_.in_features, m = network_.hidden_features, k = network_.out_features;
     starts_ = task.options.random_start != Start::none || task.x_init;
-    capacity_ = tile_rows(task, 4 * d + 3 * k + (6 + 6 * int64_t(sizeof(double) / sizeof(T))) * m);
     tile_.hidden = arena.take_rows<T>(capacity_, m);
     tile_.slope = arena.take_rows<T>(capacity_, m);
     tile_.residual = arena.take_rows<T>(capacity_, k);
@@ -74,6 +83,7 @@ class HiddenSpaceWorker {
   // What a slot knows beside its vectors; `deferred` leaves the row to the dense loop.
   struct State {
     double start_share, best_start_share, start_square;  // c, its value at the best iterate, ‖δ₀‖²
+    double square;                                       // ‖δ‖²
     bool deferred;
   };
 
@@ -82,6 +92,12 @@ class HiddenSpaceWorker {
     Rows<T> x, output;
     LossValue<T>* value;
   };
+
+  static int64_t numbers_of_row(const Task<T>& task) {
+    const Network<T>& network = *task.network;
+    return 4 * network.in_features + 3 * network.out_features +
+           (6 + 6 * int64_t(sizeof(double) / sizeof(T))) * network.hidden_features;
+  }
 
   bool stopped() const { return __atomic_load_n(&shared_.stop, __ATOMIC_RELAXED) != 0; }
   int64_t hidden_numbers() const { return padded<T>(network_.hidden_features); }
@@ -98,6 +114,7 @@ class HiddenSpaceWorker {
       memset(row_of(moved_, live_), 0, sizeof(double) * moved_.stride);
       memset(row_of(weights_, live_), 0, sizeof(double) * weights_.stride);
       if (starts_) begin_away(live_);
+      trace_.begin(live_, slot);
       ++live_;
     }
     if (live_ == first) return;
@@ -117,7 +134,7 @@ class HiddenSpaceWorker {
     for (int64_t j = 0; j < slots_[i].ball.features; j += lanes<T>()) store(delta + j, load(delta + j) - load(x0 + j));
     const double norm = l2_norm(delta, slots_[i].ball.features);
     states_[i].start_share = 1;
-    states_[i].start_square = norm * norm;
+    states_[i].start_square = states_[i].square = norm * norm;
   }
 
   void move_slot(int64_t from, int64_t to) {
@@ -128,6 +145,7 @@ class HiddenSpaceWorker {
     slots_[to] = slots_[from];
     slots_[to].ball.x0 = row_of(x0_, to);
     states_[to] = states_[from];
+    trace_.move(from, to);
   }
 
   // Outputs and losses of all slots, s in tile_.hidden and K s in image_.
@@ -136,7 +154,7 @@ class HiddenSpaceWorker {
       for (int64_t j = 0; j < hidden_numbers(); j += kWideLanes)
         store_narrow(row_of(tile_.hidden, i) + j, load_wide(row_of(h0_, i) + j) + load(row_of(moved_, i) + j));
     activate(network_, tile_, live_, output_, shared_);
-    bool wants_gradient = false;
+    bool wants_gradient = trace_.wanted();
     for (int64_t i = 0; i < live_; ++i) {
       if (take_value(slots_[i], loss_at(i, row_of(output_, i))) && keeps_best_) {
         memcpy(row_of(best_weights_, i), row_of(weights_, i), sizeof(double) * hidden_numbers());
@@ -160,6 +178,7 @@ class HiddenSpaceWorker {
     const Slot<T>& slot = slots_[i];
     State& state = states_[i];
     state.deferred |= !(slot.now.value - slot.now.value == 0);
+    if (!state.deferred && trace_.wanted()) state.deferred = !observe(i);
     if (state.deferred) return true;
     if (slot.now.success && task_.options.early_stop) return end(i, Status::success);
     if (slot.t == task_.options.steps) return end(i, Status::steps_used_up);
@@ -171,6 +190,33 @@ class HiddenSpaceWorker {
   bool end(int64_t i, Status status) {
     slots_[i].status = status;
     slots_[i].steps = slots_[i].t;
+    return true;
+  }
+
+  // Records the iterate; false if the norm of the gradient has lost its digits.
+  bool observe(int64_t i) {
+    const Slot<T>& slot = slots_[i];
+    const State& state = states_[i];
+    const T *const s = row_of(tile_.hidden, i), *const image = row_of(image_, i);
+    const double *const p = row_of(moved_, i), *const u = row_of(weights_, i);
+    const int64_t n = hidden_numbers();
+    const double square = inner_product(s, image, n), length = inner_product(s, s, n);
+    if (length > 0 && !(square > kLostDigits * network_.gram_norm * length)) return false;
+    const double by = double(slot.now.scale), delta_norm = ::sqrt(state.square);
+    Wide s_p{};
+    for (int64_t j = 0; j < n; j += kWideLanes) s_p = fma(load_wide(s + j), load(p + j), s_p);
+    const double along = sum(s_p), reached = ::sqrt(state.square + 2 * by * along + by * by * square);
+    const double shrink = reached > slot.ball.radius.accept ? slot.ball.radius.target / reached : 1;
+    Wide y_image{}, y_start{};
+    for (int64_t j = 0; j < n; j += kWideLanes) {
+      const Wide back = broadcast<Wide>(shrink - 1), ahead = broadcast<Wide>(shrink * by);
+      const Wide y = fma(ahead, load_wide(s + j), back * load(u + j));
+      y_image = fma(y, fma(ahead, load_wide(image + j), back * load(p + j)), y_image);
+      if (starts_) y_start = fma(y, load_wide(row_of(image0_, i) + j), y_start);
+    }
+    const double e = (shrink - 1) * state.start_share;
+    const double residual = e * e * state.start_square + e * sum(y_start) + sum(y_image);
+    trace_.put(i, slot, ::sqrt(square), delta_norm, along, ::sqrt(residual > 0 ? residual : 0));
     return true;
   }
 
@@ -203,6 +249,7 @@ class HiddenSpaceWorker {
     const double c = state.start_share, scale = ::sqrt(sum(u_u)) * ::sqrt(sum(p_p));
     const double square = c * c * state.start_square + c * sum(u_start) + sum(u_p);
     if (!(square - square == 0) || (scale > 0 && square < kLostDigits * scale)) return false;
+    state.square = square;
     if (square <= slot.ball.radius.accept * slot.ball.radius.accept) return true;
     const double shrink = slot.ball.radius.target / ::sqrt(square);
     for (int64_t j = 0; j < n; j += kWideLanes) {
@@ -210,6 +257,7 @@ class HiddenSpaceWorker {
       store(p + j, broadcast<Wide>(shrink) * load(p + j));
     }
     state.start_share *= shrink;
+    state.square = slot.ball.radius.target * slot.ball.radius.target;
     return true;
   }
 
@@ -254,6 +302,11 @@ class HiddenSpaceWorker {
     Slot<T>& slot = slots_[i];
     settle_last(slot, ends_[0].value[e]);
     Outcome<T> outcome{};
+    if (trace_.wanted()) {
+      trace_.settle(i, slot);
+      if (slot.status == Status::zero_gradient) trace_.repeat(i, slot, 1);
+    }
+    outcome.trace = trace_.of(i);
     outcome.x = row_of(ends_[0].x, e);
     outcome.output = row_of(ends_[0].output, e);
     if (keeps_best_) {
@@ -275,6 +328,8 @@ class HiddenSpaceWorker {
   const Network<T>& network_;
   Shared& shared_;
   const bool keeps_best_;
+  const int64_t capacity_;
+  Trace<T> trace_;
   bool starts_ = false;
   Tile<T> tile_{};
   Rows<T> image_{};                                    // K s
@@ -287,7 +342,7 @@ class HiddenSpaceWorker {
   Slot<T>* slots_ = nullptr;
   State* states_ = nullptr;
   int64_t* ended_ = nullptr;
-  int64_t capacity_ = 0, live_ = 0;
+  int64_t live_ = 0;
 };
 
 }  // namespace pyfirstorder::PYFIRSTORDER_TARGET

@@ -19,14 +19,14 @@ inline bool is_piecewise_linear(Activation activation) {
   return activation == Activation::relu || activation == Activation::leaky_relu || activation == Activation::identity;
 }
 
-// The hidden-space loop knows no box, no other norm, no memory between steps, and records no trace.
+// The hidden-space loop knows no box, no other norm and no memory between steps, and forms no iterates but the last.
 template <class T>
 inline bool allows_hidden_space(const Task<T>& task) {
   const AttackOptions& options = task.options;
   const bool direction = options.direction == Direction::gradient || options.direction == Direction::normalized;
   return (options.evaluation == Evaluation::automatic || options.evaluation == Evaluation::hidden) && direction &&
          task.ball.norm == Norm::l2 && !task.ball.lower && options.algorithm == Algorithm::pgd &&
-         options.momentum == 0 && !task.result.trace;
+         options.momentum == 0 && !task.result.iterates;
 }
 
 template <class T>

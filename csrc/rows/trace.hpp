@@ -45,21 +45,28 @@ class Trace {
     const int64_t n = slot.ball.features;
     for (int64_t j = 0; j < n; j += kWideLanes)
       store_narrow(moved_ + j, load_wide(x + j) - load_wide(slot.ball.x0 + j));
-    const double g_norm = l2_norm(g, n), delta_norm = l2_norm(moved_, n);
-    const double product = g_norm * delta_norm;
-    double* const column = of(i) + slot.t;
-    column[0] = double(slot.now.value);
-    column[columns_] = double(slot.now.scale) * g_norm;
-    column[2 * columns_] = delta_norm;
-    column[3 * columns_] = product > 0 ? inner_product(g, moved_, n) / product : 0;
+    const double g_norm = l2_norm(g, n), delta_norm = l2_norm(moved_, n), along = inner_product(g, moved_, n);
     for (int64_t j = 0; j < n; j += lanes<T>()) store(step_ + j, broadcast<V>(slot.now.scale) * load(g + j));
     double residual = __builtin_nan("");
     if (advance_row(x, step_, slot.ball, scratch_, moved_)) {
       for (int64_t j = 0; j < n; j += kWideLanes) store_narrow(step_ + j, load_wide(moved_ + j) - load_wide(x + j));
       residual = l2_norm(step_, n);
     }
-    column[4 * columns_] = residual;
+    put(i, slot, g_norm, delta_norm, along, residual);
   }
+
+  // The record of an iterate from the norms of g (up to the scale of the loss) and δ, their inner product and the
+  // residual.
+  PYFIRSTORDER_INLINE void put(int64_t i, const Slot<T>& slot, double g_norm, double delta_norm, double along,
+                               double residual) {
+    const double product = g_norm * delta_norm;
+    const double quantities[kTraceQuantities] = {double(slot.now.value), double(slot.now.scale) * g_norm, delta_norm,
+                                                 product > 0 ? along / product : 0, residual};
+    for (int q = 0; q < kTraceQuantities; ++q) of(i)[q * columns_ + slot.t] = quantities[q];
+  }
+
+  // The loss of an iterate, when it has been evaluated anew.
+  PYFIRSTORDER_INLINE void settle(int64_t i, const Slot<T>& slot) { of(i)[slot.t] = double(slot.now.value); }
 
   // Fills the columns after iterate t from the `period` columns that end with it.
   PYFIRSTORDER_INLINE void repeat(int64_t i, const Slot<T>& slot, int64_t period) {
