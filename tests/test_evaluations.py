@@ -27,7 +27,7 @@ from support import (
 from test_trajectories import hold_attack
 
 import pyfirstorder as fo
-from pyfirstorder.problem import PIECEWISE_LINEAR, Status
+from pyfirstorder.problem import PIECEWISE_LINEAR, TRACE_QUANTITIES, Status
 
 SIZES = [1, 2, 3, 7, 8, 9, 15, 16, 17, 33, 127]
 ASCENTS = ["gradient", "normalized"]
@@ -108,6 +108,45 @@ def test_the_first_success_ends_a_sample(backend, kind, conformance):
     end = hold_attack(conformance, backend, problem, ball, **options, trace=False, early_stop=True, retire=False)
     assert (end.status == Status.SUCCESS).any()
     assert end.success[end.status == Status.SUCCESS].all()
+
+
+@every_native
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.parametrize("direction", ASCENTS)
+@pytest.mark.parametrize("start", ["none", "ball"])
+@pytest.mark.parametrize("units", [5, 40], ids=["m < d", "m > d"])
+def test_a_trace_on_hidden_units_is_that_of_the_dense_loop(backend, activation, direction, start, units):
+    problem = make_problem(d=17, m=units, k=3, samples=11, activation=activation)
+    ball = make_ball("l2", problem.x)
+    options = {"direction": direction, "random_start": start, "steps": 60, "trace": True, "retire": False}
+    dense, hidden = (run(backend, problem, ball, evaluation=way, **options) for way in ("dense", "hidden"))
+    assert np.isfinite(dense.trace).all()
+    for q, name in enumerate(TRACE_QUANTITIES):
+        # a residual is the root of a sum in which half of the digits may cancel
+        atol = 1e-7 if name == "residual" else 1e-9
+        np.testing.assert_allclose(hidden.trace[:, q], dense.trace[:, q], rtol=1e-8, atol=atol, err_msg=name)
+    np.testing.assert_array_equal(hidden.trace[:, 0, -1], hidden.loss)
+
+
+@every_native
+def test_a_trace_on_hidden_units_ends_with_its_row(backend):
+    problem = make_problem(d=17, m=9, samples=60)
+    options = {"steps": 30, "trace": True, "retire": False, "early_stop": True}
+    ball = make_ball("l2", problem.x)
+    dense, hidden = (run(backend, problem, ball, evaluation=way, **options) for way in ("dense", "hidden"))
+    assert (hidden.status == Status.SUCCESS).any()
+    np.testing.assert_array_equal(np.isnan(hidden.trace), np.isnan(dense.trace))
+
+
+@every_native
+def test_a_trace_on_hidden_units_goes_on_where_the_gradient_is_zero(backend):
+    problem = make_problem(d=6, m=4, samples=3)
+    dead = problem._replace(weights=reweigh(problem.weights, hidden_bias=np.full(4, -1e3)))
+    options = {"steps": 5, "trace": True, "retire": False}
+    ball = make_ball("l2", dead.x)
+    dense, hidden = (run(backend, dead, ball, evaluation=way, **options) for way in ("dense", "hidden"))
+    assert (hidden.status == Status.ZERO_GRADIENT).all()
+    np.testing.assert_allclose(hidden.trace, dense.trace, rtol=1e-12)
 
 
 # ------------------------------------------------------------------ accuracy
@@ -263,7 +302,6 @@ REFUSED = {
     "another norm": {"norm": "linf", "direction": "normalized"},
     "another direction": {"norm": "l2", "direction": "sign"},
     "momentum": {"norm": "l2", "momentum": 0.5},
-    "a trace": {"norm": "l2", "trace": True},
 }
 
 
