@@ -1,4 +1,4 @@
-"""The command line: `info`, `train`, `attack` and `bench`.
+"""The command line: `info`, `train`, `attack`, `bench` and `reproduce`.
 
 An attack goes block by block over the samples, all radii of a block in one batch, so that memory holds one block
 whatever the size of the data; each block says where it begins, so that the blocks give what one call would give.
@@ -77,9 +77,9 @@ def _run_without_packages(arguments: list[str]) -> None:
     if arguments == ["info"]:
         print(*(f"{name}: {value}" for name, value in fo.show_config().items()), sep="\n")
         return
-    needed = 'train, attack and bench need typer, rich and matplotlib: pip install "pyfirstorder[cli]"'
+    needed = 'train, attack, bench and reproduce need typer, rich and matplotlib: pip install "pyfirstorder[cli]"'
     if arguments in ([], ["--help"]):
-        print(f"usage: pyfirstorder info | --version | train | attack | bench\n{needed}")
+        print(f"usage: pyfirstorder info | --version | train | attack | bench | reproduce\n{needed}")
         return
     print(f"error: {needed}", file=sys.stderr)
     raise SystemExit(1)
@@ -93,9 +93,10 @@ def make_app() -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     from pyfirstorder.bench.command import bench
+    from pyfirstorder.experiments.command import reproduce
     from pyfirstorder.training.command import train
 
-    for command in (info, train, attack, bench):
+    for command in (info, train, attack, bench, reproduce):
         app.command()(_errors_in_a_line(command))
     return app
 

@@ -52,14 +52,19 @@ class Examples(NamedTuple):
     adversarial_classes: Array  # (n,)
 
 
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of so many inches, laid out without overlaps."""
+    return Figure(figsize=(width, height), layout="constrained")
+
+
 def accuracy_figure(curves: Mapping[str, Curve], *, norm: str, title: str, quantity: str = "accuracy") -> Figure:
     """Accuracy against the radius, a line for each named curve."""
-    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+    figure = new_figure(6.4, 4.0)
     axes = figure.add_subplot()
     for (name, curve), colour in zip(curves.items(), _colours(len(curves))):
         line = axes.plot(curve.eps, curve.accuracy, "o-", color=colour, label=name, markersize=5, linewidth=2)[0]
         line.set(clip_on=False, zorder=3)  # points on the axes are drawn whole, above the grid
-    _style(axes)
+    style(axes)
     axes.set_title(title, loc="left", color=_INK, fontsize=11, pad=12)
     axes.set_xlabel(f"radius of the {NORM_SYMBOLS[norm]} ball")
     axes.set_ylabel(quantity)
@@ -75,7 +80,7 @@ def examples_figure(examples: Examples, *, norm: str, image_shape: tuple[int, ..
     """Clean images, adversarial ones and the perturbation, in three rows, with the predicted classes above them."""
     shape = image_shape[:2] if image_shape[2:] == (1,) else image_shape
     count = len(examples.clean)
-    figure = Figure(figsize=(1.15 * count + 1.6, 4.3), layout="constrained")
+    figure = new_figure(1.15 * count + 1.6, 4.3)
     grid = figure.subplots(3, count, squeeze=False)
     difference = examples.adversarial - examples.clean
     low, high = float(examples.clean.min()), float(examples.clean.max())
@@ -121,7 +126,7 @@ def landscape_figure(surfaces: Mapping[str, Landscape], *, title: str, same_scal
     """
     columns = min(len(surfaces), _PANELS_A_ROW)
     rows = -(-len(surfaces) // columns)
-    figure = Figure(figsize=(4.6 * columns + 0.4, 4.3 * rows + 0.8), layout="constrained")
+    figure = new_figure(4.6 * columns + 0.4, 4.3 * rows + 0.8)
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     ends = [(float(s.loss.min()), float(s.loss.max())) for s in surfaces.values()]
     shared = (min(low for low, _ in ends), max(high for _, high in ends))
@@ -186,7 +191,7 @@ def _profile(figure: Figure, axes: Axes, surface: Landscape, ends: tuple[float, 
         axes.plot(path[:, 0], heights, "o-", color=COLOURS[1], markersize=3, label="ascent, projected", zorder=4)
     room = 0.05 * ((ends[1] - ends[0]) or 1.0)
     axes.set(xlim=(coordinates[0], coordinates[-1]), ylim=(ends[0] - room, ends[1] + room))
-    _style(axes)
+    style(axes)
     _label(axes, "along the line", _loss_name(surface))
 
 
@@ -219,7 +224,8 @@ def _shown(image: Array, low: float, high: float) -> Array:
     return np.clip((image - low) / ((high - low) or 1.0), 0, 1)
 
 
-def _style(axes: Axes) -> None:
+def style(axes: Axes) -> None:
+    """A pale grid, no frame at the top and right."""
     axes.grid(color=_GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,79 @@
+"""Confidence intervals over repetitions, and tables of rows.
+
+A repetition is a new network with new samples.  Samples of one network are not independent of each other, so intervals
+are over repetitions: Student's t for the mean of a figure of each.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from pyfirstorder.experiments.experiment import Row
+    from pyfirstorder.problem import Array
+
+CONFIDENCE = 0.95
+
+
+class Interval(NamedTuple):
+    """A mean and the ends of its interval; infinite ends where one repetition tells nothing about spread."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3g} [{self.low:.3g}, {self.high:.3g}]"
+
+
+def mean_interval(values: Iterable[float]) -> Interval:
+    """The mean of the finite values with Student's t interval at the level `CONFIDENCE`."""
+    numbers = np.array([value for value in values if math.isfinite(value)], dtype=np.float64)
+    if not len(numbers):
+        return Interval(math.nan, -math.inf, math.inf)
+    mean = float(numbers.mean())
+    if len(numbers) == 1:
+        return Interval(mean, -math.inf, math.inf)
+    try:
+        from scipy.stats import t
+    except ImportError as error:
+        raise ImportError('experiments need scipy: pip install "pyfirstorder[lab]"') from error
+    half = float(t.ppf(0.5 + CONFIDENCE / 2, len(numbers) - 1) * numbers.std(ddof=1) / math.sqrt(len(numbers)))
+    return Interval(mean, mean - half, mean + half)
+
+
+def slope_of_logs(sizes: Sequence[float], values: Sequence[float]) -> float:
+    """The exponent p of ``value ~ size^p`` by least squares of the logarithms; NaN with fewer than two sizes."""
+    x, y = np.log(np.asarray(sizes, np.float64)), np.log(np.asarray(values, np.float64))
+    kept = np.isfinite(x) & np.isfinite(y)
+    if len(np.unique(x[kept])) < 2:
+        return math.nan
+    return float(np.polyfit(x[kept], y[kept], 1)[0])
+
+
+def where(rows: Iterable[Row], **wanted: Any) -> list[Row]:
+    """The rows that have these values."""
+    return [row for row in rows if all(row[name] == value for name, value in wanted.items())]
+
+
+def column(rows: Iterable[Row], name: str) -> list[float]:
+    """One figure of each row; NaN where it is missing."""
+    return [math.nan if row[name] is None else float(row[name]) for row in rows]
+
+
+def distinct(rows: Iterable[Row], name: str) -> list[Any]:
+    """The values of a column, each once, in the order of the rows."""
+    return list(dict.fromkeys(row[name] for row in rows))
+
+
+def median_of(values: Array, missing: Array) -> float | None:
+    """The median with those that are missing above all others; None where it is one of them."""
+    if not len(values):
+        return None
+    middle = float(np.median(np.where(missing, np.inf, values)))
+    return middle if math.isfinite(middle) else None
