@@ -176,7 +176,8 @@ def _check_evaluation(net: TwoLayerNetwork, norm: str, has_box: bool, options: A
     ascends = options.direction in ("gradient", "normalized")
     if asked == "hidden" and not (plain and ascends and norm == "l2" and not has_box):
         raise ValueError(
-            "evaluation: 'hidden' is for l2 without bounds, direction gradient or normalized, no momentum and no iterates"
+            "evaluation: 'hidden' is for l2 without bounds, direction gradient or normalized, no momentum "
+            "and no iterates"
         )
     if (
         asked == "incremental"
