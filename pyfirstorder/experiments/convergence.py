@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pyfirstorder.experiments.ascents import STATIONARY_SHARE, look_around, measure, random_problem
+from pyfirstorder.experiments.attained import of_bound
 from pyfirstorder.experiments.experiment import Cell, Experiment, Judgement, Row, Run, Table, Verdict
 from pyfirstorder.experiments.figures import figure_of_sweeps
 from pyfirstorder.experiments.statistics import (
@@ -66,7 +67,8 @@ def cells(size: str) -> list[Cell]:
 def run(cell: Cell, run: Run) -> list[Row]:
     """The verdicts on one network."""
     problem = random_problem(cell, run)
-    return [{**cell, **measure(problem, look_around(problem, run), cell["steps"], run)[0]}]
+    measured, attack = measure(problem, look_around(problem, run), cell["steps"], run)
+    return [{**cell, **measured, **of_bound(problem, attack, run)}]
 
 
 def is_linear(activation: str) -> bool:
@@ -140,8 +142,9 @@ def _table(rows: Sequence[Row]) -> Table:
             name = f"{value} (linear region)" if factor == "activation" and is_linear(value) else f"{value}"
             saddles = mean_interval(column(chosen, "saddle")).mean
             share = share_interval(column(chosen, "maxima"))
-            lines.append((factor, name, f"{share}", f"{saddles:.3g}", steps_in_words(chosen)))
-    header = ("varied", "value", "certified maxima, share", "saddles, share", "median steps to tolerance")
+            attained = f"{share_interval(column(chosen, 'of_bound'))}"
+            lines.append((factor, name, f"{share}", f"{saddles:.3g}", steps_in_words(chosen), attained))
+    header = ("varied", "value", "certified maxima, share", "saddles, share", "median steps", "attained / bound")
     return Table(header, tuple(lines))
 
 
@@ -163,12 +166,12 @@ EXPERIMENT = Experiment(
     source="Deng et al. 2020, abstract",
     design=f"Random networks (one output, W standard normal, output weights ±1/√m, no biases) and samples on the "
     f"sphere of radius s; ℓ2 ball of radius ε = ρ s; base setting m = {BASE['m']}, d = {BASE['d']}, "
-    f"{BASE['activation']}, ρ = {BASE['ratio']}, s = {BASE['scale']:g}, and one of m, d, ρ, s and σ varied at a time. Ascent along the "
-    "gradient with step size min(ε/‖∇L(x)‖, 0.1/|λ|), λ the largest eigenvalue of the Hessian at x by magnitude: small "
-    "enough not to overshoot. An end point is certified by its first-order residual (a thousandth of ε and ‖∇L(x)‖) "
-    "and the largest eigenvalue of the projected Hessian. Bars: 95% intervals, Student's t over networks. In the "
-    "figure, * marks activations whose Hessian is that of a linear region, and ▲ networks whose median lies beyond all "
-    "steps.",
+    f"{BASE['activation']}, ρ = {BASE['ratio']}, s = {BASE['scale']:g}, and one of m, d, ρ, s and σ "
+    "varied at a time. Ascent along the gradient with step size min(ε/‖∇L(x)‖, 0.1/|λ|), λ the largest eigenvalue of "
+    "the Hessian at x by magnitude: small enough not to overshoot. An end point is certified by its first-order "
+    "residual (a thousandth of ε and ‖∇L(x)‖) and the largest eigenvalue of the projected Hessian. Bars: 95% "
+    "intervals, Student's t over networks. In the figure, * marks activations whose Hessian is that of a linear "
+    "region, and ▲ networks whose median lies beyond all steps.",
     criterion=f"Holds: at least {SHARE_ASKED:.0%} of the end points are certified maxima in every setting with a "
     "smooth activation, and the median steps grow at most linearly in m and in d. In part: that share is reached in at "
     "least half of the settings. Else it does not hold. A finite grid can contradict the share, and can only suggest "

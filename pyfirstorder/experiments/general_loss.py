@@ -38,7 +38,7 @@ KINDS = (
 _RATIOS = {"quick": (0.1, 0.3), "default": (0.03, 0.1, 0.3), "full": (0.01, 0.03, 0.1, 0.3, 1.0)}
 _COUNTS = {
     "quick": {"samples": 10, "repetitions": 3, "steps": 500, "epochs": 3},
-    "default": {"samples": 100, "repetitions": 5, "steps": 2000, "epochs": 10},
+    "default": {"samples": 100, "repetitions": 10, "steps": 2000, "epochs": 10},
     "full": {"samples": 400, "repetitions": 20, "steps": 10000, "epochs": 30},
 }
 _CLASSES = 10

@@ -37,7 +37,7 @@ _SCALES = {
 }
 _COUNTS = {
     "quick": {"samples": 5, "starts": 8, "repetitions": 3, "steps": 500},
-    "default": {"samples": 30, "starts": 16, "repetitions": 10, "steps": 2000},
+    "default": {"samples": 30, "starts": 16, "repetitions": 20, "steps": 2000},
     "full": {"samples": 100, "starts": 64, "repetitions": 30, "steps": 10000},
 }
 

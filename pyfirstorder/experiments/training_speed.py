@@ -28,11 +28,15 @@ BASE = {"m": 256, "ratio": 0.1, "activation": "tanh", "attack_steps": 10}
 # same few c serve all scales.  One rate for all scales is shown beside them.
 OWN, SHARED = "own", "shared"
 _SHARED_RATE = 0.3
-_RATES = {"quick": (1.0, 10.0), "default": (0.3, 1.0, 3.0, 10.0, 30.0), "full": (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)}
+_RATES = {
+    "quick": (10.0, 100.0),
+    "default": (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0),
+    "full": (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0),
+}
 _SCALES = {"quick": (0.3, 3.0), "default": (0.1, 0.3, 1.0, 3.0, 10.0), "full": (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)}
 _COUNTS = {
     "quick": {"samples": 200, "repetitions": 3, "epochs": 8},
-    "default": {"samples": 1000, "repetitions": 5, "epochs": 20},
+    "default": {"samples": 1000, "repetitions": 10, "epochs": 30},
     "full": {"samples": 1797, "repetitions": 20, "epochs": 100},
 }
 _BATCH = 50
@@ -189,8 +193,8 @@ EXPERIMENT = Experiment(
     "with ε = 0.1 s; learning rates c/s² for several c, of which each scale has the best for what is compared. "
     "Compared are the mean loss of the adversaries that are trained on, and its share of that before training: the "
     "former favours scales that begin with less, the latter those that begin with more. An output of zero has the loss "
-    "½ at every scale; a training that diverges has an infinite one. Bars: 95% intervals, Student's t over networks and "
-    "samples.",
+    "½ at every scale; a training that diverges has an infinite one. Bars: 95% intervals, Student's t over networks "
+    "and samples.",
     criterion="Holds: both measures are smaller at the smallest scale than at the largest, beyond both intervals, "
     "after a fourth of the epochs (the initial phase) and after all. In part: some of these four comparisons are so. "
     "Else it does not hold.",
