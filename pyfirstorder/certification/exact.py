@@ -1,9 +1,9 @@
 """The exact maximum of a linear functional of a piecewise-linear network, by mixed-integer linear programming.
 
-A unit whose interval holds its kink gets a binary variable t and ``a = slope h + (1 - slope) p`` with ``p = relu(h)``
-written as ``p >= h, p >= 0, p <= u t, p <= h - l (1 - t)`` (Tjeng, Xiao, Tedrake 2019, arXiv 1711.07356, section 4).
-written as ``p >= h, p >= 0, p <= u t, p <= h - l (1 - t)`` (Tjeng et al. 2019, arXiv 1711.07356, section 4).
-holds also where the time is up.
+With ``h = at_x + W δ`` and ``σ(h) = slope h + (1 - slope) p``, ``p = relu(h)``, a unit whose interval [l, u] holds its
+kink gets a binary variable t, and p is written as ``p >= h, p >= 0, p <= u t, p <= h - l (1 - t)`` (Tjeng, Xiao &
+Tedrake 2019, arXiv 1711.07356, section 4).  What is given back is the solver's dual bound, which is at least the
+maximum and holds also where the time is up.
 """
 
 from __future__ import annotations
