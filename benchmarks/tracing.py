@@ -4,8 +4,8 @@
 
 d = 784, m = 1024, 40 steps.  In a round every way runs once; a ratio is the median of the ratios within the rounds.
 "iterates" records the points, too, and takes them from a loop on input coordinates, where the others may run on hidden
-units; "its loop" is `pgd` with that way of evaluation, whose ends agree up to rounding.  ``--clock cpu`` counts the processor's time of this process alone, for a
-machine with other work.
+units; "its loop" is `pgd` with that way of evaluation, whose ends agree up to rounding.  ``--clock cpu`` counts the
+processor's time of this process alone, for a machine with other work.
 """
 
 from __future__ import annotations

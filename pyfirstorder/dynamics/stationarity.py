@@ -33,7 +33,14 @@ _ORDERS = {"linf": np.inf, "l2": 2, "l1": 1}
 
 
 class Verdict(IntEnum):
-    """What a point of the ball is to the loss over the ball."""
+    """What a point of the ball is to the loss over the ball.
+
+    Examples
+    --------
+    >>> from pyfirstorder.dynamics import Verdict
+    >>> Verdict(2).name.lower().replace("_", " ")
+    'saddle'
+    """
 
     BOUNDARY_MAXIMUM = 0  # a strict local maximum with an active constraint of ball or box
     INTERIOR_MAXIMUM = 1  # a strict local maximum with none
@@ -67,6 +74,16 @@ class Stationarity:
         Coordinates that no active constraint fixes.
     linear_region : bool
         Whether σ is piecewise linear: then the verdicts speak of the linear region around each point alone.
+
+    Examples
+    --------
+    >>> import numpy as np, pyfirstorder as fo
+    >>> from pyfirstorder.dynamics import stationarity
+    >>> net = fo.TwoLayerNetwork(np.eye(2), np.array([3.0, 1.0]), activation="quadratic")  # 3 x₁² + x₂²
+    >>> center, up = np.zeros((1, 2)), np.ones(1)
+    >>> found = stationarity(net, np.array([[1.0, 0.0]]), up, x0=center, eps=1.0, norm="l2", loss="linear")
+    >>> found.multiplier, found.slack
+    (array([6.]), array([0.]))
     """
 
     verdict: Array
