@@ -214,3 +214,27 @@ def test_a_result_of_other_samples_has_no_gap():
     y = generator.integers(0, 3, len(x))
     with pytest.raises(ValueError, match="result: expected 12 samples, got 2"):
         gap(fo.certify(net, x, y, eps=0.1), fo.pgd(net, x[:2], y[:2], eps=0.1))
+
+
+@pytest.mark.parametrize("eps", [1e-3, 1e-6, 1e-9, 1e-300])
+@pytest.mark.parametrize("norm", ["linf", "l1"])
+def test_exact_maxima_stay_tight_in_the_smallest_balls(capfd, norm, eps):
+    """Around a kink the loss bends within any ball; the solver's tolerances are absolute, and must not decide."""
+    pytest.importorskip("scipy")
+    net, x, generator = made("relu", 1, samples=3)
+    weight, shift = net.hidden_weight, net.hidden_bias - net.hidden_weight @ x[0] - net.hidden_bias
+    net = fo.TwoLayerNetwork(weight, net.output_weight, shift)  # every unit has its kink at x[0]
+    task = {"eps": eps, "norm": norm, "loss": "linear"}
+    one = np.ones((1, 1))
+    exact = fo.certify(net, x[:1], one, method="exact", **task).bound[0]
+    corners = np.eye(5) if norm == "l1" else np.array(list(itertools.product((-1.0, 1.0), repeat=5)))
+    corners = np.vstack([corners, -corners])
+    slopes = np.maximum(corners @ weight.T, 0) @ net.output_weight[0]  # homogeneous around the kink
+    grid = generator.uniform(-1, 1, (2000, 5))
+    grid /= np.abs(grid).sum(axis=1, keepdims=True) if norm == "l1" else 1.0
+    slopes = np.append(slopes, np.maximum(grid @ weight.T, 0) @ net.output_weight[0])
+    clean = float(fo.forward(net, x[:1])[0, 0])
+    rounding = 1e-11  # of float64 sums of magnitudes of some 10
+    assert exact >= clean + eps * slopes.max() - rounding
+    assert exact <= clean + eps * 1.5 * max(slopes.max(), 1.0) + rounding
+    assert "Highs" not in capfd.readouterr().out
