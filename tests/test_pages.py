@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = [page for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*/*.md"))) if page.exists()]
+SHOWN = (ROOT / "README.md", ROOT / "docs" / "laboratory.md", *sorted((ROOT / "docs").glob("*/*.md")))
+PAGES = [page for page in SHOWN if page.exists()]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 IMPORT = re.compile(r"^\s*(?:import|from) (\w+)", re.MULTILINE)
 
@@ -19,8 +20,11 @@ IMPORT = re.compile(r"^\s*(?:import|from) (\w+)", re.MULTILINE)
 @pytest.mark.skipif(not PAGES, reason="the pages are not here: an installed copy is tested")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_code_of_a_page_runs(page, tmp_path):
-    code = "\n".join(BLOCK.findall(page.read_text(encoding="utf-8")))
-    assert code, "a page shows something that runs"
+    text = page.read_text(encoding="utf-8")
+    blocks = BLOCK.findall(text)
+    assert blocks, "a page shows something that runs"
+    assert len(blocks) == text.count("```python"), "every block is found, and so is run"
+    code = "\n".join(blocks)
     for name in sorted(set(IMPORT.findall(code))):
         if importlib.util.find_spec(name) is None:
             pytest.skip(f"needs {name}")
