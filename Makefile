@@ -102,7 +102,7 @@ $(DOCS)/.installed: pyproject.toml
 	touch $@
 
 docs: $(DOCS)/.installed
-	$(DOCS)/bin/python -m sphinx -b html -W --keep-going -n -q docs build/docs
+	$(DOCS)/bin/python -m sphinx -b html -E -a -W --keep-going -n -q docs build/docs
 	@echo "build/docs/index.html"
 
 clean:

@@ -5,8 +5,9 @@ Each ``>=`` becomes ``==``: the floor itself is tested, not the last patch of it
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
+
+import tomllib
 
 NEEDS_GPU = {"cupy"}
 

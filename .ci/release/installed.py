@@ -1,4 +1,4 @@
-"""What an installed wheel must do, without its source tree and without a compiler: run by that environment's interpreter.
+"""What an installed wheel must do, with no source tree and no compiler: run by the interpreter of that environment.
 
 ``--python-only`` is the wheel of a platform that has no compiled engine.
 """

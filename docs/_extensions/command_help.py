@@ -1,4 +1,4 @@
-"""``{command-help} NAME``: the arguments of a command as a table, from the command itself, so that it cannot fall behind."""
+"""``{command-help} NAME``: a table of what a command takes, from the command itself, so that it cannot fall behind."""
 
 from __future__ import annotations
 
