@@ -2,8 +2,7 @@
 
 A unit whose interval holds its kink gets a binary variable t and ``a = slope h + (1 - slope) p`` with ``p = relu(h)``
 written as ``p >= h, p >= 0, p <= u t, p <= h - l (1 - t)`` (Tjeng, Xiao, Tedrake 2019, arXiv 1711.07356, section 4).
-written as ``p >= h, p >= 0, p <= u t, p <= h - l (1 - t)`` (Tjeng et al. 2019, arXiv 1711.07356, section 4).
-holds also where the time is up.
+The dual bound of the solver holds also where the time is up.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pyfirstorder.interrupts import aside
 from pyfirstorder.problem import PIECEWISE_LINEAR, Array, Weights
 
 _SOLVER_TOLERANCE = 1e-6  # HiGHS: feasibility 1e-7, integrality 1e-6 of a unit's interval
@@ -70,7 +70,7 @@ def maximum(
     cost = -np.concatenate([(slope * alpha) @ wide, (1 - slope) * alpha, np.zeros(m)])
     kinds = np.r_[np.zeros(2 * d + m), np.ones(m)]
     options = {"time_limit": time_limit, "mip_rel_gap": 0.0}
-    found = milp(cost, integrality=kinds, bounds=sides, constraints=constraints, options=options)
+    found = aside(milp, cost, integrality=kinds, bounds=sides, constraints=constraints, options=options)
     dual = getattr(found, "mip_dual_bound", None)
     if dual is None or not np.isfinite(dual):
         dual = found.fun if found.status == 0 else None

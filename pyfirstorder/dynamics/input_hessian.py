@@ -20,6 +20,7 @@ from pyfirstorder.attacks import make_objective
 from pyfirstorder.backends.reference.activations import ACTIVATIONS
 from pyfirstorder.backends.reference.losses import evaluate
 from pyfirstorder.dynamics.output_curvature import output_curvature
+from pyfirstorder.interrupts import of_matrix
 from pyfirstorder.problem import PIECEWISE_LINEAR
 
 if TYPE_CHECKING:
@@ -61,9 +62,9 @@ class InputHessian(NamedTuple):
         if min(rows, d) > LARGEST_DENSE and count < d:
             return np.sort(self._by_lanczos(count, "LA")[0])[::-1]
         if d <= rows:
-            values = np.linalg.eigvalsh(self.dense())
+            values = of_matrix(np.linalg.eigvalsh, self.dense())
         else:
-            values = np.concatenate((np.linalg.eigvalsh(self._reduced()[0]), np.zeros(d - rows)))
+            values = np.concatenate((of_matrix(np.linalg.eigvalsh, self._reduced()[0]), np.zeros(d - rows)))
         return np.sort(values)[::-1][:count]
 
     def most_bent(self, count: int) -> tuple[Array, Array]:
@@ -72,10 +73,10 @@ class InputHessian(NamedTuple):
         if min(rows, d) > LARGEST_DENSE:
             values, vectors = self._by_lanczos(count, "LM")
         elif d <= rows:
-            values, vectors = np.linalg.eigh(self.dense())
+            values, vectors = of_matrix(np.linalg.eigh, self.dense())
         else:
             reduced, basis = self._reduced()
-            values, vectors = np.linalg.eigh(reduced)
+            values, vectors = of_matrix(np.linalg.eigh, reduced)
             vectors = basis @ vectors
             if rows < count:  # the rest of the space, in which the loss does not bend
                 values, vectors = np.pad(values, (0, count - rows)), np.pad(vectors, ((0, 0), (0, count - rows)))
@@ -85,7 +86,7 @@ class InputHessian(NamedTuple):
     def _reduced(self) -> tuple[Array, Array]:
         """``T M Tᵀ`` (r, r) and Q (d, r), for r < d."""
         if "qr" not in self.kept:
-            self.kept["qr"] = np.linalg.qr(self.factor.T)
+            self.kept["qr"] = of_matrix(np.linalg.qr, self.factor.T)
         basis, triangle = self.kept["qr"]
         return self._seen_from(triangle), basis
 
