@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import math
 import numbers
-import os
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from pyfirstorder import arrays, checks, hints
+from pyfirstorder import arrays, checks, hints, processors
 from pyfirstorder.backends.reference.losses import LOSSES
 from pyfirstorder.network import TwoLayerNetwork
 from pyfirstorder.problem import DIRECTIONS, NORMS, STARTS, Array, Objective
@@ -82,7 +81,7 @@ def backend(value: object) -> str:
 def threads(value: object) -> int:
     """A thread count; None means every processor that this process may use."""
     if value is None:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return processors.available()
     return checks.integer("threads", value, 1, 1024)
 
 
