@@ -315,7 +315,11 @@ def _weight(name: str, value: ArrayLike) -> Array:
     array = checks.array(name, value)
     if array.dtype.newbyteorder("=") not in _FLOATS:
         raise TypeError(f"{name}: expected float32 or float64, got {array.dtype}")
-    if not np.isfinite(array).all():
+    try:
+        finite = np.isfinite(array).all()
+    except MemoryError as error:
+        raise checks.out_of_memory(name, error) from None
+    if not finite:
         raise ValueError(f"{name}: expected finite numbers, got NaN or infinity")
     return array
 
