@@ -316,6 +316,10 @@ def _weight(name: str, value: ArrayLike) -> Array:
     array = checks.array(name, value)
     if array.dtype.newbyteorder("=") not in _FLOATS:
         raise TypeError(f"{name}: expected float32 or float64, got {array.dtype}")
+    try:
+        np.empty(array.shape, array.dtype)  # as the copy will be: a huge view is refused before it is read for hours
+    except MemoryError as error:
+        raise checks.out_of_memory(name, error) from None
     if not checks.all_finite(array):
         raise ValueError(f"{name}: expected finite numbers, got NaN or infinity")
     return array
