@@ -43,4 +43,6 @@ def show_config() -> dict[str, str]:
         report["instruction sets"] = ", ".join(
             f"{name} (in use)" if name == cpu.active_isa() else name for name in cpu.supported_isas()
         )
+    if report["backend cuda"] == "available":
+        report["products of the cuda backend"] = backends.get("cuda").products().words
     return report

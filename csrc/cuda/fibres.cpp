@@ -13,6 +13,7 @@ namespace {
 constexpr size_t kStackBytes = 64 << 10;
 constexpr int kPoison = 0xFF;  // NaN, as floats and as halves
 constexpr size_t kSharedAlignment = 1024;
+constexpr int kFirstMoves = 97;  // threads from turn to turn: within another warp, and elsewhere in it
 
 struct Strand {
   Fibre fibre;
@@ -39,6 +40,21 @@ struct Schedule {
 };
 
 thread_local Schedule* schedule = nullptr;
+
+// All halves as floats: the conversion is a call of the compiler's library, and products are made of little else.
+struct HalfTable {
+  float values[1 << 16];
+
+  HalfTable() {
+    for (int bits = 0; bits < 1 << 16; ++bits) {
+      const uint16_t narrow = uint16_t(bits);
+      _Float16 half;
+      memcpy(&half, &narrow, sizeof half);
+      values[bits] = float(half);
+    }
+  }
+};
+const HalfTable kHalves;
 
 void enter() {
   Schedule& s = *schedule;
@@ -86,7 +102,8 @@ bool run_block(Schedule& s) {
   for (int64_t turn = 0; left > 0; ++turn) {
     bool moved = false;
     for (int step = 0; step < count; ++step) {
-      const int i = turn % 2 ? count - 1 - step : step;  // there and back: nothing may rely on an order
+      // there and back, from another thread in every turn: nothing may rely on an order
+      const int i = int((kFirstMoves * (turn + 1) + (turn % 2 ? count - 1 - step : step)) % count);
       Strand& strand = s.strands[size_t(i)];
       if (strand.ended || (strand.waits_for && *strand.waits_for == strand.seen)) continue;
       strand.waits_for = nullptr;
@@ -135,9 +152,7 @@ uint16_t half_bits(float value) {
 }
 
 float of_half_bits(uint16_t bits) {
-  _Float16 half;
-  memcpy(&half, &bits, sizeof half);
-  return float(half);
+  return kHalves.values[bits];
 }
 
 float cut_off(double sum) {

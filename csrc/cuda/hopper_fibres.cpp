@@ -4,7 +4,7 @@ namespace pyfirstorder::fibres {
 namespace {
 
 constexpr int kRows = 128, kDepth = 64;  // of a box
-constexpr int kSums = 64, kTileDepth = 16;
+constexpr int kSums = 64, kTileDepth = 16, kChunk = 8;
 constexpr uint64_t kUnit = 16;  // bytes of the addresses and distances in a descriptor
 
 // Where a byte of a box lies that would lie at `linear` without the exchange of chunks.
@@ -30,10 +30,10 @@ void finish(const BoxCopy& copy) {
 // Row i of a factor, as its descriptor says; eight rows are 128 bytes from one to the next.
 void read_row(uint64_t descriptor, int i, double (&row)[kTileDepth]) {
   const uint64_t start = (descriptor & 0x3FFF) * kUnit, eight_rows = (descriptor >> 32 & 0x3FFF) * kUnit;
-  for (int k = 0; k < kTileDepth; ++k) {
-    uint16_t half;
-    memcpy(&half, place_of(start + uint64_t(i / 8) * eight_rows + uint64_t(i % 8 * 128 + 2 * k)), sizeof half);
-    row[k] = double(of_half_bits(half));
+  for (int k = 0; k < kTileDepth; k += kChunk) {
+    uint16_t halves[kChunk];
+    memcpy(halves, place_of(start + uint64_t(i / 8) * eight_rows + uint64_t(i % 8 * 128 + 2 * k)), sizeof halves);
+    for (int j = 0; j < kChunk; ++j) row[k + j] = double(of_half_bits(halves[j]));
   }
 }
 
