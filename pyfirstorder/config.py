@@ -44,5 +44,9 @@ def show_config() -> dict[str, str]:
             f"{name} (in use)" if name == cpu.active_isa() else name for name in cpu.supported_isas()
         )
     if report["backend cuda"] == "available":
-        report["products of the cuda backend"] = backends.get("cuda").products().words
+        from pyfirstorder.backends.cuda import CudaBackend
+
+        cuda = backends.get("cuda")
+        assert isinstance(cuda, CudaBackend)
+        report["products of the cuda backend"] = cuda.products().words
     return report

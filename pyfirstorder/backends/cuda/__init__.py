@@ -46,7 +46,7 @@ class CudaBackend:
         device: int = self._library.cuda.Device().id
         if device not in self._products:
             self._products[device] = products.choose(
-                self._engine, lambda chosen: CudaBackend(self._library, self._engine, chosen)
+                self._engine, lambda chosen: CudaBackend(self._library, self._engine, chosen), products.SIZES
             )
         return self._products[device]
 

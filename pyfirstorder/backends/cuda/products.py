@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
 VARIABLE = "PYFIRSTORDER_GPU_PRODUCTS"
 GENERIC, HOPPER = CHOICES = ("generic", "hopper")
-# Inputs, hidden units, outputs and samples: more than one tile of rows and of columns, several stages, no multiples.
-SIZES = ((456, 200, 40, 150), (72, 8, 3, 5))
+Sizes = tuple[tuple[int, int, int, int], ...]  # inputs, hidden units, outputs and samples
+# More than one tile of rows and of columns, several stages, no multiples.
+SIZES: Sizes = ((456, 200, 40, 150), (72, 8, 3, 5))
 
 
 class Products(NamedTuple):
@@ -44,7 +45,7 @@ def wanted() -> str:
     return name
 
 
-def choose(engine: Any, backend_with: Callable[[Products], Any]) -> Products:
+def choose(engine: Any, backend_with: Callable[[Products], Any], sizes: Sizes = SIZES) -> Products:
     """What the current device is to use; ``backend_with`` makes a backend whose products are given."""
     if wanted() == GENERIC:
         return Products(False, GENERIC)
@@ -52,19 +53,19 @@ def choose(engine: Any, backend_with: Callable[[Products], Any]) -> Products:
         return Products(False, "generic: this GPU is no Hopper GPU, or the engine was built without its products")
     generic, hopper = (backend_with(Products(of_hopper, "")) for of_hopper in (False, True))
     try:
-        answers = samples_of(hopper)
+        answers = samples_of(hopper, sizes)
     except RuntimeError as error:
-        return _given_up(f"the first one failed ({error})", generic)
-    differing = sum(not np.array_equal(*both) for both in zip(answers, samples_of(generic)))
+        return _given_up(f"the first one failed ({error})", generic, sizes)
+    differing = sum(not np.array_equal(*both) for both in zip(answers, samples_of(generic, sizes)))
     if differing:
-        return _given_up(f"{differing} of {len(answers)} results differ from the generic ones", generic)
+        return _given_up(f"{differing} of {len(answers)} results differ from the generic ones", generic, sizes)
     return Products(True, "hopper: their bits are those of the generic ones")
 
 
-def _given_up(why: str, generic: Any) -> Products:
+def _given_up(why: str, generic: Any, sizes: Sizes) -> Products:
     """The generic products, with a warning; an error where the device can no longer be used."""
     try:
-        samples_of(generic)
+        samples_of(generic, sizes)
     except RuntimeError as error:
         message = f"products of Hopper GPUs: {why}, and this process can no longer use the GPU; start it without "
         raise RuntimeError(f"{message}{VARIABLE}={HOPPER}") from error
@@ -72,10 +73,10 @@ def _given_up(why: str, generic: Any) -> Products:
     return Products(False, f"generic: {why}")
 
 
-def samples_of(backend: Any) -> list[Array]:
+def samples_of(backend: Any, sizes: Sizes) -> list[Array]:
     """Results of all kinds of products: in three terms and in one, narrow and wide outputs, all rows and some."""
     results: list[Array] = []
-    for d, m, k, samples in SIZES:
+    for d, m, k, samples in sizes:
         rng = np.random.default_rng([d, m, k])
         w, b, a, c, x = (
             rng.standard_normal(shape).astype(np.float32) for shape in ((m, d), (m,), (k, m), (k,), (samples, d))
