@@ -139,7 +139,7 @@ def landscape_figure(surfaces: Mapping[str, Landscape], *, title: str, same_scal
     handles = {label: handle for axes in grid for handle, label in zip(*axes.get_legend_handles_labels())}
     if handles:
         figure.legend(
-            list(handles.values()), list(handles), loc="outside lower center", ncols=4, frameon=False, labelcolor=_INK
+            list(handles.values()), list(handles), loc="outside lower center", ncols=5, frameon=False, labelcolor=_INK
         )
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=_INK)
     return figure
@@ -169,6 +169,7 @@ def _surface(figure: Figure, axes: Axes, surface: Landscape, ends: tuple[float, 
     axes.plot(*surface.centre, "x", color="white", markersize=9, markeredgewidth=4, zorder=5)
     axes.plot(*surface.centre, "x", color=_INK, markersize=7, markeredgewidth=1.8, label="the sample", zorder=6)
     axes.set(xlim=limits[0], ylim=limits[1], aspect="equal")
+    axes.xaxis.set_major_locator(MaxNLocator(5))  # more of them run into each other where the scale is small
     _label(axes, "\n".join(("along u", _note(surface))).strip(), "along v")
     bar = figure.colorbar(filled, ax=axes, shrink=0.85, aspect=24, pad=0.02)
     bar.locator = MaxNLocator(6)

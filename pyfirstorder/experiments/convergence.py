@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pyfirstorder.experiments.ascents import STATIONARY_SHARE, look_around, measure, random_problem
 from pyfirstorder.experiments.attained import of_bound
 from pyfirstorder.experiments.experiment import Cell, Experiment, Judgement, Row, Run, Table, Verdict
-from pyfirstorder.experiments.figures import figure_of_sweeps
+from pyfirstorder.experiments.figures import NAMES, figure_of_sweeps
 from pyfirstorder.experiments.statistics import (
     column,
     distinct,
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-BASE = {"d": 100, "m": 1000, "activation": "softplus", "ratio": 0.3, "scale": 1.0}
+BASE = {"m": 1000, "d": 100, "ratio": 0.3, "scale": 1.0, "activation": "softplus"}
 SHARE_ASKED = 0.95  # of end points that are certified
 LARGEST_EXPONENT = 1.0  # of the steps in d and m: the paper says polynomial, and this asks for the first degree
 # What is varied, one at a time, by size of the run; with the samples of a network, repetitions and steps.
@@ -47,19 +47,20 @@ _VARIED: dict[str, dict[str, tuple[Any, ...]]] = {
 _VARIED["full"] = _VARIED["default"] | {"m": (*_VARIED["default"]["m"], 8000, 16000)}
 _COUNTS = {
     "quick": {"samples": 10, "repetitions": 3, "steps": 500},
-    "default": {"samples": 50, "repetitions": 10, "steps": 2000},
+    "default": {"samples": 30, "repetitions": 10, "steps": 2000},
     "full": {"samples": 400, "repetitions": 30, "steps": 10000},
 }
 
 
 def cells(size: str) -> list[Cell]:
-    """One factor at a time away from the base, each with all repetitions."""
+    """The base, and one factor at a time away from it, each with all repetitions."""
     counts = dict(_COUNTS[size])
     repetitions = counts.pop("repetitions")
+    settings = [{**BASE, factor: value} for factor, values in _VARIED[size].items() for value in values]
+    distinct_settings = {tuple(setting.items()): setting for setting in settings}.values()
     return [
-        {**BASE, factor: value, **counts, "factor": factor, "repetition": repetition}
-        for factor, values in _VARIED[size].items()
-        for value in values
+        {**setting, **counts, "repetition": repetition}
+        for setting in distinct_settings
         for repetition in range(repetitions)
     ]
 
@@ -76,28 +77,35 @@ def is_linear(activation: str) -> bool:
     return activation.partition("(")[0] in PIECEWISE_LINEAR
 
 
+def sweep(rows: Sequence[Row], factor: str) -> dict[Any, list[Row]]:
+    """The rows in which that factor alone was varied, by its values."""
+    chosen = where(rows, **{name: value for name, value in BASE.items() if name != factor})
+    values = distinct(chosen, factor)
+    ordered = values if isinstance(values[0], str) else sorted(values)
+    return {value: where(chosen, **{factor: value}) for value in ordered}
+
+
 def judge(rows: Sequence[Row]) -> Judgement:
     """Shares of maxima of smooth networks in every setting; growth of the steps with d and m."""
     smooth = [row for row in rows if not is_linear(row["activation"])]
     shares = {
-        (factor, value): share_interval(column(where(smooth, factor=factor, **{factor: value}), "maxima"))
-        for factor in distinct(smooth, "factor")
-        for value in distinct(where(smooth, factor=factor), factor)
+        f"{factor} = {value}": share_interval(column(chosen, "maxima"))
+        for factor in BASE
+        for value, chosen in sweep(smooth, factor).items()
     }
     failing = {setting: share for setting, share in shares.items() if share.mean < SHARE_ASKED}
-    exponents = {factor: _exponent(where(rows, factor=factor), factor) for factor in ("m", "d")}
+    exponents = {factor: _exponent(rows, factor) for factor in ("m", "d")}
     grown = ", ".join(f"{factor}^{exponent:.2f}" for factor, exponent in exponents.items())
-    base = where(rows, factor="m", m=BASE["m"]) or where(rows, factor="ratio", ratio=BASE["ratio"])
     findings = [
         f"certified local maxima are at least {SHARE_ASKED:.0%} of the end points in {len(shares) - len(failing)} of "
         f"{len(shares)} settings with a smooth activation; the least share is "
         f"{min(shares.values(), key=lambda share: share.mean)}",
         f"the median number of steps grows like {grown}",
-        f"median steps at the base setting: {steps_in_words(base)}",
+        f"median steps at the base setting: {steps_in_words(where(rows, **BASE))}",
     ]
     departures = [
-        f"with {factor} = {value}, {share} of the end points are certified, less than {SHARE_ASKED:.0%}"
-        for (factor, value), share in failing.items()
+        f"with {setting}, {share} of the end points are certified, less than {SHARE_ASKED:.0%}"
+        for setting, share in failing.items()
     ]
     departures += [
         f"the median steps grow like {factor}^{exponent:.2f}, faster than linearly"
@@ -130,20 +138,20 @@ def _of_linear_regions(rows: Sequence[Row]) -> str:
 
 
 def _exponent(rows: Sequence[Row], factor: str) -> float:
-    steps = [max(taken, 1.0) for taken in column(rows, "median_steps")]
-    return slope_of_logs(column(rows, factor), steps)
+    varied = [row for chosen in sweep(rows, factor).values() for row in chosen]
+    return slope_of_logs(column(varied, factor), [max(taken, 1.0) for taken in column(varied, "median_steps")])
 
 
 def _table(rows: Sequence[Row]) -> Table:
     lines = []
-    for factor in distinct(rows, "factor"):
-        for value in distinct(where(rows, factor=factor), factor):
-            chosen = where(rows, factor=factor, **{factor: value})
+    for factor in BASE:
+        for value, chosen in sweep(rows, factor).items():
             name = f"{value} (linear region)" if factor == "activation" and is_linear(value) else f"{value}"
+            share, attained = (
+                f"{share_interval(column(chosen, column_name))}" for column_name in ("maxima", "of_bound")
+            )
             saddles = mean_interval(column(chosen, "saddle")).mean
-            share = share_interval(column(chosen, "maxima"))
-            attained = f"{share_interval(column(chosen, 'of_bound'))}"
-            lines.append((factor, name, f"{share}", f"{saddles:.3g}", steps_in_words(chosen), attained))
+            lines.append((NAMES[factor], name, share, f"{saddles:.3g}", steps_in_words(chosen), attained))
     header = ("varied", "value", "certified maxima, share", "saddles, share", "median steps", "attained / bound")
     return Table(header, tuple(lines))
 
@@ -151,12 +159,13 @@ def _table(rows: Sequence[Row]) -> Table:
 def draw(rows: Sequence[Row], _: Run) -> dict[str, Figure]:
     """Shares and steps against each factor."""
     quantities = {"maxima": "share of certified maxima", "median_steps": "median steps to tolerance"}
-    shown = [
-        {**row, "activation": f"{row['activation']}*" if is_linear(row["activation"]) else row["activation"]}
-        for row in rows
-    ]
-    figure = figure_of_sweeps(shown, tuple(distinct(rows, "factor")), quantities, logarithmic=("median_steps",))
-    return {"convergence": figure}
+    sweeps = {}
+    for factor in BASE:
+        varied = [dict(row) for chosen in sweep(rows, factor).values() for row in chosen]
+        for row in varied:
+            row["activation"] += "*" * is_linear(row["activation"])
+        sweeps[factor] = varied
+    return {"convergence": figure_of_sweeps(sweeps, quantities, logarithmic=("median_steps",))}
 
 
 EXPERIMENT = Experiment(

@@ -74,7 +74,7 @@ class Outcome(NamedTuple):
     experiment: Experiment
     rows: list[Row]
     judgement: Judgement
-    figures: dict[str, Figure]
+    figures: dict[str, bytes]  # PNG, by name
     seconds: float  # of processors
 
 

@@ -11,7 +11,7 @@ from pyfirstorder import datasets, training
 from pyfirstorder.experiments.ascents import Problem, look_around, measure, random_problem
 from pyfirstorder.experiments.attained import EXACT, EXACT_STARTS, of_bound, of_maximum
 from pyfirstorder.experiments.experiment import Cell, Experiment, Judgement, Row, Run, Table, verdict_of
-from pyfirstorder.experiments.figures import draw_intervals
+from pyfirstorder.experiments.figures import SHARES, draw_intervals, logarithmic_axis
 from pyfirstorder.experiments.statistics import column, distinct, mean_interval, share_interval, steps_in_words, where
 from pyfirstorder.plots import COLOURS, new_figure
 
@@ -38,7 +38,7 @@ KINDS = (
 _RATIOS = {"quick": (0.1, 0.3), "default": (0.03, 0.1, 0.3), "full": (0.01, 0.03, 0.1, 0.3, 1.0)}
 _COUNTS = {
     "quick": {"samples": 10, "repetitions": 3, "steps": 500, "epochs": 3},
-    "default": {"samples": 100, "repetitions": 10, "steps": 2000, "epochs": 10},
+    "default": {"samples": 100, "repetitions": 6, "steps": 2000, "epochs": 10},
     "full": {"samples": 400, "repetitions": 20, "steps": 10000, "epochs": 30},
 }
 _CLASSES = 10
@@ -169,9 +169,9 @@ def draw(rows: Sequence[Row], _: Run) -> dict[str, Figure]:
         axes.set_title(label, fontsize=10, loc="left")
         axes.set_xlabel("perturbation ratio ρ")
         if name == "median_steps":
-            axes.set_yscale("log")
+            logarithmic_axis(axes)
         else:
-            axes.set_ylim(-0.03, 1.03)
+            axes.set_ylim(*SHARES)
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return {"general-loss": figure}

@@ -9,7 +9,7 @@ import numpy as np
 from pyfirstorder import dynamics
 from pyfirstorder.experiments.ascents import ascend, look_around, measure, random_problem, tolerance
 from pyfirstorder.experiments.experiment import Cell, Experiment, Judgement, Row, Run, Table, Verdict
-from pyfirstorder.experiments.figures import draw_intervals
+from pyfirstorder.experiments.figures import draw_intervals, logarithmic_axis
 from pyfirstorder.experiments.statistics import column, distinct, mean_interval, share_interval, steps_in_words, where
 from pyfirstorder.plots import COLOURS, new_figure
 
@@ -37,7 +37,7 @@ _SCALES = {
 }
 _COUNTS = {
     "quick": {"samples": 5, "starts": 8, "repetitions": 3, "steps": 500},
-    "default": {"samples": 30, "starts": 16, "repetitions": 20, "steps": 2000},
+    "default": {"samples": 30, "starts": 16, "repetitions": 10, "steps": 2000},
     "full": {"samples": 100, "starts": 64, "repetitions": 30, "steps": 10000},
 }
 
@@ -152,7 +152,9 @@ def draw(rows: Sequence[Row], _: Run) -> dict[str, Figure]:
         for activation, colour in zip(distinct(rows, "activation"), COLOURS):
             draw_intervals(axes, where(rows, activation=activation), "scale", name, colour, activation)
         if name in ("median_steps", "bend"):
-            axes.set_yscale("log")
+            logarithmic_axis(axes)
+        else:
+            axes.set_ylim(bottom=0)  # intervals may reach below
         axes.set_title(label, fontsize=10, loc="left")
         axes.set_xlabel("input scale s", fontsize=9)
     panels[0].legend(frameon=False, fontsize=9)

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from matplotlib.figure import Figure
-
     from pyfirstorder.experiments.experiment import Outcome, Row
 
 TITLE = "First-order adversaries of two-layer networks: claims and measurements"
@@ -35,7 +33,6 @@ _ABOUT = (
 )
 TIMES_FILE = "times.csv"
 REPORT_FILES = ("report.md", "report.html", TIMES_FILE)
-_DPI = 100
 _STYLE = """body { max-width: 66rem; margin: 2rem auto; padding: 0 1rem; font: 16px/1.55 system-ui, sans-serif;
 color: #222 }
 img { max-width: 100%; display: block; margin: 1.2rem 0 } .wide { overflow-x: auto } h2 { margin-top: 3rem }
@@ -58,7 +55,7 @@ def write_outcome(outcome: Outcome, output: Path) -> None:
     _write(output / f"{outcome.experiment.name}.csv", _csv(outcome.rows))
     for name, figure in outcome.figures.items():
         with files.written_at_once(output / f"{name}.png") as path:
-            path.write_bytes(_png(figure))
+            path.write_bytes(figure)
 
 
 def write_report(outcomes: Sequence[Outcome], command: str, output: Path) -> list[Path]:
@@ -83,12 +80,6 @@ def _csv(rows: Sequence[Row]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
-
-
-def _png(figure: Figure) -> bytes:
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=_DPI, metadata={"Software": None})  # the same bytes in every run
-    return content.getvalue()
 
 
 def _environment() -> Table:
@@ -169,7 +160,7 @@ def _html(outcomes: Sequence[Outcome], words: _Words) -> str:
         if judgement.departures:
             body.append(f"<p>{_DEPARTURES}:</p>{_html_list(judgement.departures)}")
         for name, figure in outcome.figures.items():
-            content = base64.b64encode(_png(figure)).decode()
+            content = base64.b64encode(figure).decode()
             body.append(f"<img alt='{name}' src='data:image/png;base64,{content}'>")
         body.append(_html_table(judgement.table))
     body.append(f"<h2>How it was made</h2><p><code>{say(words.command)}</code></p>{_html_table(words.environment)}")

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyfirstorder import checkpoints, files
 from pyfirstorder.experiments.experiment import Cell, Experiment, Outcome, Row, Run
-from pyfirstorder.results import ZeroGradientWarning
+from pyfirstorder.experiments.figures import png_of
+from pyfirstorder.results import NotFiniteWarning, ZeroGradientWarning
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -64,7 +65,8 @@ def perform(experiment: Experiment, size: str, run: Run, output: Path, on_cell: 
         rows += done.rows
         seconds += done.seconds
         on_cell()
-    return Outcome(experiment, rows, experiment.judge(rows), experiment.draw(rows, run), seconds)
+    figures = {name: png_of(figure) for name, figure in experiment.draw(rows, run).items()}
+    return Outcome(experiment, rows, experiment.judge(rows), figures, seconds)
 
 
 def is_done(experiment: Experiment, size: str, output: Path) -> bool:
@@ -87,7 +89,9 @@ def _done(experiment: Experiment, cell: Cell, run: Run, output: Path) -> _Done:
             raise _damaged(path) from None
     begun = time.process_time()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ZeroGradientWarning)  # counted among the verdicts
+        # What they say is in the rows: verdicts of the end points, and the infinite losses of a training that diverged.
+        warnings.simplefilter("ignore", ZeroGradientWarning)
+        warnings.simplefilter("ignore", NotFiniteWarning)
         rows = experiment.run(cell, run)
     done = _Done(rows, time.process_time() - begun)
     _write(path, done._asdict())

@@ -10,7 +10,7 @@ import numpy as np
 from pyfirstorder import dynamics, plots
 from pyfirstorder.experiments.ascents import ascend, look_around, random_problem
 from pyfirstorder.experiments.experiment import Cell, Experiment, Judgement, Row, Run, Table, Verdict
-from pyfirstorder.experiments.figures import draw_intervals
+from pyfirstorder.experiments.figures import draw_intervals, logarithmic_axis
 from pyfirstorder.experiments.statistics import column, distinct, share_interval, where
 from pyfirstorder.plots import COLOURS, new_figure
 
@@ -99,7 +99,7 @@ def draw(rows: Sequence[Row], run: Run) -> dict[str, Figure]:
     figure = new_figure(4.8, 3.2)
     axes = figure.subplots()
     draw_intervals(axes, rows, "scale", "unexplained", COLOURS[0])
-    axes.set_yscale("log")
+    logarithmic_axis(axes)
     axes.set_xlabel("input scale s")
     axes.set_ylabel("variance that a linear fit leaves")
     pictures = {}
