@@ -60,5 +60,51 @@ $(BENCH)/.installed: pyproject.toml CMakeLists.txt $(shell find csrc pyfirstorde
 bench: $(BENCH)/.installed
 	$(BENCH)/bin/pyfirstorder bench --output bench
 
+# ---- Releases and documentation.  make wheel: sdist and Linux wheel in dist/, used in an environment of its own.
+# make floors: the oldest Python and packages that pyproject.toml declares, then the newest.  make docs: build/docs.
+RELEASE := .venv-release
+DOCS := .venv-docs
+OLDEST ?= python3.10
+NEWER ?= python3.12 python3.13
+
+.PHONY: sdist wheel floors sbom release-check docs
+
+$(RELEASE)/.installed: pyproject.toml
+	test -x $(RELEASE)/bin/python || $(PYTHON) -m venv $(RELEASE)
+	$(RELEASE)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(RELEASE)/bin/python -m pip install --quiet --group release
+	touch $@
+
+sdist: $(RELEASE)/.installed
+	.ci/release/sdist $(RELEASE)/bin
+
+wheel: sdist
+	rm -f dist/*.whl
+	.ci/release/wheel $(RELEASE)/bin $(PYTHON)
+	.ci/release/clean build/clean $(PYTHON) dist/*.whl
+
+floors: sdist
+	.ci/release/floors $(RELEASE)/bin "$(OLDEST)" $(NEWER)
+
+# Dependencies and licences of an environment with every extra that can be installed without a GPU, as CycloneDX.
+sbom: $(RELEASE)/.installed
+	.ci/release/sbom $(RELEASE)/bin $(PYTHON)
+
+# Files that other tools read, held to their schemas.
+release-check: $(RELEASE)/.installed
+	$(RELEASE)/bin/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
+	$(RELEASE)/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+
+$(DOCS)/.installed: pyproject.toml
+	test -x $(DOCS)/bin/python || $(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(DOCS)/bin/python -m pip install --quiet --group docs
+	touch $@
+
+docs: $(DOCS)/.installed
+	$(DOCS)/bin/python -m sphinx -b html -E -a -W --keep-going -n -q docs build/docs
+	@echo "build/docs/index.html"
+
 clean:
+	rm -rf $(RELEASE) $(DOCS)
 	rm -rf $(TEST) $(DEMO) $(BENCH) demo bench build dist

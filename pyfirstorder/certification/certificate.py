@@ -233,11 +233,11 @@ class _Task:
     def bound(self, x: Array, eps: Array, objective: Objective) -> tuple[Array, Array | None, Array | None]:
         """Bounds of the loss and of the margin for a block, and with "exact" the maximisers."""
         weights = self.weights
-        allowed = region(x, self.norm, eps, self.box)
-        units = hidden(weights, x, allowed, self.unit, self.multiply)
-        z0 = self._output(units.at_x)
-        wanted = functionals(objective, z0)
         with np.errstate(over="ignore", invalid="ignore"):
+            allowed = region(x, self.norm, eps, self.box)
+            units = hidden(weights, x, allowed, self.unit, self.multiply)
+            z0 = self._output(units.at_x)
+            wanted = functionals(objective, z0)
             found = relaxations(weights, units, self.method != "interval")
             upper = upper_bounds(weights, wanted, units, allowed, found, self.unit, self.multiply)
             best = None

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pyfirstorder.interrupts import aside
 from pyfirstorder.problem import PIECEWISE_LINEAR, Array, Weights
 
 _SOLVER_TOLERANCE = 1e-6  # HiGHS: feasibility 1e-7 of primal and dual, integrality 1e-6 of a unit's interval
@@ -83,7 +84,7 @@ def maximum(
     cost = -np.concatenate([rate, -rate, (1 - slope) * alpha[is_open], np.zeros(n)]) / size
     kinds = np.r_[np.zeros(2 * d + n), np.ones(n)]
     options = {"time_limit": time_limit, "mip_rel_gap": 0.0}
-    found = milp(cost, integrality=kinds, bounds=sides, constraints=constraints, options=options)
+    found = aside(milp, cost, integrality=kinds, bounds=sides, constraints=constraints, options=options)
     dual = getattr(found, "mip_dual_bound", None)
     if dual is None or not np.isfinite(dual):
         dual = found.fun if found.status == 0 else None

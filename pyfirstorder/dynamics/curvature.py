@@ -24,6 +24,7 @@ from pyfirstorder.backends.reference.losses import evaluate
 from pyfirstorder.dynamics import lanczos
 from pyfirstorder.dynamics.output_curvature import output_curvature
 from pyfirstorder.gradients import hessian_vector_product
+from pyfirstorder.interrupts import of_matrix
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -146,7 +147,7 @@ def _dense(hessian: Array, normal: Array) -> float:
         half = hessian @ u
         half -= (u @ half) * u
         hessian = (hessian - 2 * np.outer(u, half) - 2 * np.outer(half, u))[1:, 1:]
-    return float(np.linalg.eigvalsh((hessian + hessian.T) / 2)[-1])
+    return float(of_matrix(np.linalg.eigvalsh, (hessian + hessian.T) / 2)[-1])
 
 
 def _hidden(gram: Array, columns: Array, normal: Array, middle: Array, dimension: int, multiply: Multiply) -> float:
@@ -154,16 +155,16 @@ def _hidden(gram: Array, columns: Array, normal: Array, middle: Array, dimension
         q = columns @ normal
         gram = gram - np.outer(q, q)
     root = _root(gram)
-    found = float(np.linalg.eigvalsh(multiply(root.T, multiply((middle + middle.T) / 2, root)))[-1])
+    found = float(of_matrix(np.linalg.eigvalsh, multiply(root.T, multiply((middle + middle.T) / 2, root)))[-1])
     return max(found, 0.0) if dimension > len(gram) else found
 
 
 def _root(gram: Array) -> Array:
     """L with L Lᵀ = gram, which has eigenvalues of zero where W has not full rank."""
     try:
-        return np.linalg.cholesky(gram)
+        return of_matrix(np.linalg.cholesky, gram)
     except np.linalg.LinAlgError:
-        values, vectors = np.linalg.eigh(gram)
+        values, vectors = of_matrix(np.linalg.eigh, gram)
         return np.asarray(vectors * np.sqrt(np.maximum(values, 0)))
 
 

@@ -19,6 +19,7 @@ from pyfirstorder import backends, validate
 from pyfirstorder.attacks import make_objective
 from pyfirstorder.dynamics import lanczos
 from pyfirstorder.dynamics.curvature import blocks
+from pyfirstorder.interrupts import of_matrix
 from pyfirstorder.problem import PIECEWISE_LINEAR
 
 if TYPE_CHECKING:
@@ -62,9 +63,9 @@ class InputHessian(NamedTuple):
         if min(rows, d) > lanczos.MOST_DENSE and count < d:
             return self._largest(count)
         if d <= rows:
-            values = np.linalg.eigvalsh(self.dense())
+            values = of_matrix(np.linalg.eigvalsh, self.dense())
         else:
-            values = np.concatenate((np.linalg.eigvalsh(self._reduced()[0]), np.zeros(d - rows)))
+            values = np.concatenate((of_matrix(np.linalg.eigvalsh, self._reduced()[0]), np.zeros(d - rows)))
         return np.sort(values)[::-1][:count]
 
     def most_bent(self, count: int) -> tuple[Array, Array]:
@@ -73,10 +74,10 @@ class InputHessian(NamedTuple):
         if min(rows, d) > lanczos.MOST_DENSE:
             values, vectors = lanczos.most_bent(self._product, d, count)
         elif d <= rows:
-            values, vectors = np.linalg.eigh(self.dense())
+            values, vectors = of_matrix(np.linalg.eigh, self.dense())
         else:
             reduced, basis = self._reduced()
-            values, vectors = np.linalg.eigh(reduced)
+            values, vectors = of_matrix(np.linalg.eigh, reduced)
             vectors = basis @ vectors
             if rows < count:  # the rest of the space, in which the loss does not bend
                 values, vectors = np.pad(values, (0, count - rows)), np.pad(vectors, ((0, 0), (0, count - rows)))
@@ -86,7 +87,7 @@ class InputHessian(NamedTuple):
     def _reduced(self) -> tuple[Array, Array]:
         """``T M Tᵀ`` (r, r) and Q (d, r), for r < d."""
         if "qr" not in self.kept:
-            self.kept["qr"] = np.linalg.qr(self.factor.T)
+            self.kept["qr"] = of_matrix(np.linalg.qr, self.factor.T)
         basis, triangle = self.kept["qr"]
         return self._seen_from(triangle), basis
 
