@@ -1,15 +1,20 @@
 """Time of `dynamics.stationarity` a sample against the same by torch's autograd, in one process, on one thread.
 
-python benchmarks/stationarity.py [--samples 8]: the largest eigenvalue of the projected Hessian at end points of l2
-ascents, d = 784 and m = 1024 and 128, by each method; by torch as torch.func.hessian with a dense eigenvalue problem,
-and as Hessian-vector products of autograd under SciPy's Lanczos.  Every answer is compared with that of the dense
-Hessian.
+    python benchmarks/stationarity.py [--samples 4] [--rounds 5] [--clock wall]
+
+The largest eigenvalue of the projected Hessian at end points of l2 ascents, d = 784 and m = 1024 and 128, by each
+method; by torch as torch.func.hessian with a dense eigenvalue problem, and as Hessian-vector products of autograd under
+SciPy's Lanczos.  Every answer is compared with that of the dense Hessian.  A round runs every way in turn; ratios are
+medians of the ratios within a round.  NumPy's LAPACK has threads of its own: set OPENBLAS_NUM_THREADS=1.  ``--clock
+cpu`` counts the processor's time of this process alone, for a machine with other work.
 """
 
 from __future__ import annotations
 
 import argparse
+import statistics
 import time
+from functools import partial
 
 import numpy as np
 import torch
@@ -19,6 +24,7 @@ import pyfirstorder as fo
 from pyfirstorder.dynamics import stationarity
 
 FEATURES, EPS = 784, 1.0
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 AGREEMENT = 1e-6  # of the largest magnitude: where the two ways of torch stop
 
 
@@ -56,47 +62,53 @@ def by_torch(loss, x0, x, dense):
     return eigsh(LinearOperator((len(x), len(x)), matvec=product, dtype=float), k=1, which="LA", tol=1e-10)[0][0]
 
 
-def timed(function):
-    begin = time.perf_counter()
-    return function(), time.perf_counter() - begin
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Check, time and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=int, default=4)
-    samples = parser.parse_args().samples
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--clock", choices=list(CLOCKS), default="wall")
+    asked = parser.parse_args()
+    samples, clock = asked.samples, CLOCKS[asked.clock]
     torch.set_num_threads(1)
     for units in (1024, 128):
         net = fo.random_network(FEATURES, units, dtype=np.float64)
         rng = np.random.default_rng(0)
         x0, y = rng.standard_normal((samples, FEATURES)) / 28, np.zeros(samples)
         ends = fo.pgd(net, x0, y, steps=500, step_size=1.0, eps=EPS, norm="l2", loss="squared").x_adv
-        loss, answers, seconds = loss_of(net), {}, {}
-        for method in ("auto", "dense", "hidden", "matrix-free"):
-            if method == "hidden" and units > FEATURES:
-                continue
-
-            def run(net=net, ends=ends, y=y, x0=x0, method=method):
-                return stationarity(net, ends, y, x0=x0, eps=EPS, norm="l2", loss="squared", threads=1, method=method)
-
-            run()
-            found, seconds[method] = timed(run)
-            answers[method] = found.largest_eigenvalue
-        for name, dense in (("torch hessian", True), ("torch Lanczos", False)):
-            by_torch(loss, x0[0], ends[0], dense)
-            answers[name], seconds[name] = timed(
-                lambda loss=loss, ends=ends, x0=x0, dense=dense: np.array(
-                    [by_torch(loss, a, b, dense) for a, b in zip(x0, ends)]
-                )
-            )
+        loss = loss_of(net)
+        found = stationarity(net, ends, y, x0=x0, eps=EPS, norm="l2", loss="squared", threads=1)
         counts = np.bincount(found.verdict, minlength=5)
         print(f"d={FEATURES}, m={units}: verdicts {counts}, residual up to {found.residual.max():.1e}")
-        wanted = answers["torch hessian"]
-        for name, answer in answers.items():
-            error = np.max(np.abs(answer - wanted) / np.abs(wanted).max())
+
+        def ours(method, net=net, ends=ends, y=y, x0=x0):
+            options = {"x0": x0, "eps": EPS, "norm": "l2", "loss": "squared", "threads": 1, "method": method}
+            return stationarity(net, ends, y, **options).largest_eigenvalue
+
+        def theirs(dense, loss=loss, ends=ends, x0=x0):
+            return np.array([by_torch(loss, a, b, dense) for a, b in zip(x0, ends)])
+
+        methods = ["auto", "dense", *(["hidden"] if units <= FEATURES else []), "matrix-free"]
+        ways = {method: partial(ours, method) for method in methods}
+        ways |= {"torch hessian": partial(theirs, True), "torch Lanczos": partial(theirs, False)}
+        wanted = ways["torch hessian"]()
+        for name, way in ways.items():
+            error = np.max(np.abs(way() - wanted) / np.abs(wanted).max())
             assert error < AGREEMENT, f"{name} differs by {error}"
-            ratio = seconds["torch hessian"] / seconds[name]
-            print(f"  {name:14} {1e3 * seconds[name] / samples:9.2f} ms a sample, torch hessian / this {ratio:6.1f}")
+        taken: dict[str, list[float]] = {name: [] for name in ways}
+        for _ in range(asked.rounds):
+            for name, way in ways.items():
+                begin = clock()
+                way()
+                taken[name].append(clock() - begin)
+        for name, seconds in taken.items():
+            ratios = [
+                statistics.median(other / own for other, own in zip(taken[rival], seconds))
+                for rival in ("torch hessian", "torch Lanczos")
+            ]
+            shown = 1e3 * statistics.median(seconds) / samples
+            of_it = f"torch hessian {ratios[0]:6.1f}, torch Lanczos {ratios[1]:6.1f} of it"
+            print(f"  {name:14} {shown:9.2f} ms a sample; {of_it}", flush=True)
 
 
 if __name__ == "__main__":

@@ -103,8 +103,15 @@ def test_quantities_are_those_of_the_recorded_points(norm, direction, activation
 @pytest.mark.parametrize("d", range(1, 18))
 def test_every_size_gives_the_attack_and_columns_for_every_step(d, dtype):
     net, x, y = make_case(d=d, dtype=dtype)
-    seen = trace(net, x, y, eps=0.2, norm="l2", steps=3, iterates=True)
-    np.testing.assert_array_equal(seen.result.x_adv, fo.pgd(net, x, y, eps=0.2, norm="l2", steps=3, trace=True).x_adv)
+    options = {"eps": 0.2, "norm": "l2", "steps": 3}
+    plain = trace(net, x, y, **options)
+    np.testing.assert_array_equal(plain.result.x_adv, fo.pgd(net, x, y, **options).x_adv)
+    # iterates are points of the loop on input coordinates, where the attack may run on hidden units otherwise
+    seen = trace(net, x, y, iterates=True, **options)
+    np.testing.assert_array_equal(seen.result.x_adv, fo.pgd(net, x, y, evaluation="dense", **options).x_adv)
+    np.testing.assert_array_equal(seen.result.x_adv, seen.iterates[:, -1])
+    # three steps: some hundred roundings of numbers of order one, which the network's curvature grows
+    np.testing.assert_allclose(seen.result.x_adv, plain.result.x_adv, atol=100 * float(np.finfo(dtype).eps))
     assert seen.loss.shape == seen.cosine.shape == (5, 4)
     assert seen.iterates.shape == (5, 4, d)
     assert seen.iterates.dtype == dtype

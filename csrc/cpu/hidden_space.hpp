@@ -114,7 +114,7 @@ class HiddenSpaceWorker {
       memset(row_of(moved_, live_), 0, sizeof(double) * moved_.stride);
       memset(row_of(weights_, live_), 0, sizeof(double) * weights_.stride);
       if (starts_) begin_away(live_);
-      trace_.begin(live_, slot);
+      trace_.begin(live_);
       ++live_;
     }
     if (live_ == first) return;

@@ -77,7 +77,7 @@ class RowLoop {
     else if (has_box_) find_room(slot.ball);
     place_start(task_, slot, scratch_, row_of(rows_.x, i));
     stepper_.begin(i, slot);
-    trace_.begin(i, slot);
+    trace_.begin(i);
   }
 
   // What is recorded of a row.
@@ -199,6 +199,7 @@ class RowLoop {
   PYFIRSTORDER_INLINE bool end(int64_t i, Status status, int64_t steps) {
     slot(i).status = status;
     slot(i).steps = steps;
+    if (status == Status::success || status == Status::not_finite) trace_.leave(slot(i));
     return true;
   }
 

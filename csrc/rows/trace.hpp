@@ -29,9 +29,14 @@ class Trace {
     return wanted_ ? values_ + i * kTraceQuantities * columns_ : nullptr;
   }
 
-  PYFIRSTORDER_INLINE void begin(int64_t i, const Slot<T>& slot) {
+  PYFIRSTORDER_INLINE void begin(int64_t i) {
     for (int64_t j = 0; wanted_ && j < kTraceQuantities * columns_; ++j) of(i)[j] = __builtin_nan("");
-    for (int64_t j = 0; iterates_ && j < columns_ * features_; ++j) iterate(slot, 0)[j] = T(__builtin_nan(""));
+  }
+
+  // There are no iterates after t.  What has been reached is written once: iterates are too many to be filled before.
+  PYFIRSTORDER_INLINE void leave(const Slot<T>& slot) {
+    for (int64_t j = (slot.t + 1) * features_; iterates_ && j < columns_ * features_; ++j)
+      iterate(slot, 0)[j] = T(__builtin_nan(""));
   }
 
   PYFIRSTORDER_INLINE void move(int64_t from, int64_t to) {

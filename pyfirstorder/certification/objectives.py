@@ -16,6 +16,8 @@ from pyfirstorder.backends.reference.losses import DLR_GUARD, evaluate
 if TYPE_CHECKING:
     from pyfirstorder.problem import Array, Objective
 
+_SMALLEST = {2.0**-24: 2.0**-126, 2.0**-53: 2.0**-1022}  # what a type rounds to zero, by half an ulp of 1
+
 
 def functionals(objective: Objective, z0: Array) -> Array:
     """Rows (B, q, k): those of the margin (or ⟨y, z⟩), then z_j, then -z_j, then the tangent, as a loss needs them."""
@@ -55,7 +57,8 @@ def loss_bounds(objective: Objective, z0: Array, found: Array, unit: float) -> t
         if objective.loss == "dlr":
             return _dlr(objective, margin, up, low, each, unit)
         value = np.fmin(_cross_entropy(objective, each), _from_tangent(objective, z0, found[:, -1], up, low))
-        return _widened(value, unit, k, np.maximum(np.abs(up), np.abs(low)).max(axis=1)), margin
+        size = np.maximum(np.abs(up), np.abs(low)).max(axis=1)
+        return _widened(value, unit, k, _of_exponents(size, value, unit, k)), margin
     assert objective.values is not None
     if objective.loss == "linear":
         scale = np.abs(found[:, 0])  # the sum's own magnitudes are in the allowance of the functional
@@ -63,7 +66,7 @@ def loss_bounds(objective: Objective, z0: Array, found: Array, unit: float) -> t
     if objective.loss == "logistic":
         t = found[:, 0]
         value = -np.logaddexp(0.0, -t) if objective.targeted else np.logaddexp(0.0, t)
-        return _widened(value, unit, k, t), t
+        return _widened(value, unit, k, _of_exponents(np.abs(t), value, unit, k)), t
     up, low = found[:, :k], -found[:, k : 2 * k]
     y = objective.values.astype(np.float64)
     above, below = up - y, low - y
@@ -136,7 +139,21 @@ def _dlr(
     return _widened(value, unit, 4, value), margin
 
 
+def _of_exponents(size: Array, value: Array, unit: float, terms: int) -> Array:
+    """The part of a size of exponents t whose rounding reaches ``log(1 + Σ exp t)``.
+
+    Its derivative is ``S/(1 + S) <= min(1, log(1 + S))``, S the sum; twice that, because S itself is rounded first.
+    So a small loss has a small error, as long as exponents err by less than a half.
+    """
+    share = np.where(_allowance(unit, terms) * size < 0.5, np.minimum(1.0, 2 * np.abs(value)), 1.0)
+    return np.asarray(size * share)
+
+
+def _allowance(unit: float, terms: int) -> float:
+    return (terms + 32) * (unit + 4 * 2.0**-53)
+
+
 def _widened(value: Array, unit: float, terms: int, scale: Array) -> Array:
     """Plus the rounding of the loss itself in the arithmetic of the engine."""
-    bound = value + (terms + 32) * (unit + 4 * 2.0**-53) * (np.abs(value) + np.abs(scale))
+    bound = value + _allowance(unit, terms) * (np.abs(value) + np.abs(scale)) + 4 * terms * _SMALLEST[unit]
     return np.where(np.isnan(bound), np.inf, bound)

@@ -222,8 +222,7 @@ def trajectory_plane(trajectory: Array, *, dimensions: int = 2) -> Plane:
     """The principal plane, or line, of a trajectory: of all, the one that its iterates lie nearest to.
 
     It goes through their mean, along the leading right singular vectors of the centred iterates, and minimises the sum
-    of squared distances (Eckart & Young 1936; for the trajectories of training Li et al. 2018, arXiv 1712.09913,
-    section 7).  u and v point the way that the trajectory goes from its first iterate to its last.
+    of squared distances.  u and v point the way that the trajectory goes from its first iterate to its last.
 
     Parameters
     ----------
@@ -240,6 +239,10 @@ def trajectory_plane(trajectory: Array, *, dimensions: int = 2) -> Plane:
     ------
     TypeError, ValueError
         If an argument is of the wrong kind or value, or the iterates lie on one line (or are one point).
+
+    References
+    ----------
+    Eckart & Young 1936; Li et al. 2018 (arXiv 1712.09913), section 7.
 
     Examples
     --------

@@ -200,7 +200,17 @@ def gradient_lipschitz(
 
 
 def segments(starts: Array, ends: Array, points: int = _SEGMENT_POINTS) -> Array:
-    """Equally spaced points (B, points, d) of the segments from starts (B, d) to ends (B, d), for `gradient_lipschitz`.
+    """Equally spaced points of the segments from starts to ends, for `gradient_lipschitz`.
+
+    Parameters
+    ----------
+    starts, ends : float32 or float64 arrays (B, d)
+    points : int
+        Of each segment, its ends among them.
+
+    Returns
+    -------
+    array (B, points, d)
 
     Raises
     ------

@@ -109,7 +109,8 @@ def trace(
     tol : float or array (B,), optional
         The residual up to which a point counts as stationary, in the units of x.  Default as in `stationarity`.
     iterates : bool
-        Also record the points themselves: B (steps + 1) d numbers of the type of x.
+        Also record the points themselves: B (steps + 1) d numbers of the type of x.  An ℓ2 ascent without a box, which
+        may run on hidden units otherwise, then runs on input coordinates; its end points agree up to rounding.
 
     Returns
     -------
