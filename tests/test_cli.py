@@ -44,6 +44,11 @@ def test_info_names_the_version_and_every_backend():
         assert f"backend {name}" in done.output
 
 
+def test_info_shows_the_extra_that_is_missing(monkeypatch):
+    monkeypatch.setattr(fo, "show_config", lambda: {"backend": "pip install pyfirstorder[numba]"})
+    assert "pyfirstorder[numba]" in run("info").output
+
+
 def test_train_writes_a_network_that_classifies(files):
     net = fo.load_network(files / "net.npz")
     with np.load(files / "data.npz") as data:
