@@ -10,8 +10,10 @@ Stages, each a process of its own with a budget of time, so that a crash or a lo
 3. tests: pytest -m gpu
 4. sanitise: compute-sanitizer's memcheck, racecheck and initcheck on every operation, norm and type, sizes 1 to 33
 5. ceilings: products in fp16, bf16, tf32 and fp32, and memory bandwidth
-6. shapes: the seven shapes of the targets against torch, JAX and CuPy; same steps, same start, answers checked
-7. table: ratios beside targets, met or not; Markdown and a picture
+6. products: those of Hopper GPUs beside the generic ones: their bits, and what both reach in two of the shapes
+7. shapes: the seven shapes of the targets against torch, JAX and CuPy; same steps, same start, answers checked; with
+   Hopper's products where the stage before found no bit that differs
+8. table: ratios beside targets, met or not; Markdown and a picture
 
 Results lie in benchmarks/results/<device>/: report.json holds every stage that has ended, and each stage's own file
 what it had when it ended or was cut off.  What is missing (a library, a tool, a mode) is listed with its reason.

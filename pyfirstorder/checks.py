@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pyfirstorder.problem import Array
 
 _LONGEST_SHOWN = 60  # characters of a value in a message
+_NUMBERS_AT_ONCE = 2**24  # looked at in one call of NumPy, 20 ms, so that Ctrl-C is heard in between
 
 
 def choice(name: str, value: object, allowed: Collection[str]) -> str:
@@ -90,13 +91,27 @@ def array(name: str, value: object, on_device: bool = False) -> Array:
         raise ValueError(f"{name}: expected an array without masked elements, got {describe(value)}")
     try:
         return np.asarray(value)
+    except MemoryError as error:
+        raise out_of_memory(name, error) from None
     except ValueError:  # lists of different lengths
         raise ValueError(f"{name}: expected an array, got a {type(value).__name__} that NumPy cannot read") from None
+    except Exception as error:  # whatever an object raises when it is asked for its numbers
+        raise TypeError(
+            f"{name}: expected an array, got {describe(value)}, which NumPy cannot read: {error}"
+        ) from error
+
+
+def out_of_memory(name: str, error: MemoryError) -> MemoryError:
+    """The same error with the name of the argument that there is no room for."""
+    return MemoryError(f"{name}: {error}" if str(error) else f"{name}: there is no memory for it")
 
 
 def all_finite(array: Array) -> bool:
     """Whether an array holds neither NaN nor infinity."""
-    return every(np.isfinite(array))
+    if array.size <= _NUMBERS_AT_ONCE or arrays.is_on_device(array):
+        return every(np.isfinite(array))
+    rows = max(1, _NUMBERS_AT_ONCE * len(array) // array.size)
+    return all(every(np.isfinite(array[first : first + rows])) for first in range(0, len(array), rows))
 
 
 def every(flags: Array) -> bool:
@@ -106,8 +121,15 @@ def every(flags: Array) -> bool:
 
 def describe(value: object) -> str:
     """What came, in a few words."""
+    try:
+        return _described(value)
+    except Exception:  # an object that cannot be shown, or is not what it says that it is
+        return f"a {type(value).__name__}"
+
+
+def _described(value: object) -> str:
     dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
-    if dtype is not None and shape is not None:
+    if dtype is not None and isinstance(shape, (tuple, list)):
         masked = "masked " if np.ma.is_masked(value) else ""
         return f"a{'' if masked else 'n'} {masked}array of {dtype} with shape {tuple(shape)}"
     if isinstance(value, int) and value.bit_length() > 64 + 1:
@@ -121,5 +143,5 @@ def describe(value: object) -> str:
 def _reading_of(value: Any) -> str:
     try:
         return f"reads as {np.asarray(value).dtype}"
-    except ValueError:
+    except (ValueError, MemoryError):
         return "cannot read"

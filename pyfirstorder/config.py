@@ -43,4 +43,10 @@ def show_config() -> dict[str, str]:
         report["instruction sets"] = ", ".join(
             f"{name} (in use)" if name == cpu.active_isa() else name for name in cpu.supported_isas()
         )
+    if report["backend cuda"] == "available":
+        from pyfirstorder.backends.cuda import CudaBackend
+
+        cuda = backends.get("cuda")
+        assert isinstance(cuda, CudaBackend)
+        report["products of the cuda backend"] = cuda.products().words
     return report

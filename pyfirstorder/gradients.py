@@ -32,7 +32,15 @@ _RECTIFIERS = ("relu", "leaky_relu", "elu", "gelu", "gelu_tanh", "silu")
 
 
 class Parameters(NamedTuple):
-    """Weights of a network or, in the same shapes, their gradients."""
+    """Weights of a network or, in the same shapes, their gradients.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pyfirstorder.training import Parameters
+    >>> Parameters(np.eye(2), np.zeros(2), np.ones((1, 2)), np.zeros(1)).output_weight.shape
+    (1, 2)
+    """
 
     hidden_weight: Array  # W (m, d)
     hidden_bias: Array  # b (m,)
@@ -67,7 +75,45 @@ def weight_gradients(
 ) -> tuple[Array, Array, Parameters]:
     """Loss (B,) and output (B, k) of each row of x, and the gradient of their mean loss in the weights.
 
-    Without ``output_layer`` that of A and c is not found, and given as zero.
+    Parameters
+    ----------
+    parameters : Parameters
+        W (m, d), b (m,), A (k, m) and c (k,) of one floating type.
+    activation : str
+        See `TwoLayerNetwork`.
+    x : array (B, d)
+        Rows of that type.
+    objective : Objective
+        Loss and targets, see `pyfirstorder.problem`; they are trusted.
+    multiply : function, optional
+        Who multiplies matrices; NumPy if left out.
+    output_layer : bool
+        False gives the gradient in A and c as zero, without finding it.
+
+    Returns
+    -------
+    loss (B,), output (B, k), Parameters
+        The last is the gradient, in the shapes of the weights.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the activation is not known.
+
+    References
+    ----------
+    Rumelhart, Hinton & Williams 1986; the equations stand at the head of `pyfirstorder.gradients`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pyfirstorder.problem import Objective
+    >>> from pyfirstorder.training import Parameters, weight_gradients
+    >>> weights = Parameters(np.eye(2), np.zeros(2), np.array([[1.0, -1.0]]), np.zeros(1))
+    >>> x, objective = np.array([[3.0, 1.0]]), Objective("squared", False, None, np.array([[1.0]]))
+    >>> loss, output, gradient = weight_gradients(weights, "identity", x, objective)  # z = 2, so ∂L/∂z = 1
+    >>> loss, output, gradient.output_weight
+    (array([0.5]), array([[2.]]), array([[3., 1.]]))
     """
     name, parameter = parse_activation(activation)
     w, b, a, c = parameters

@@ -172,9 +172,10 @@ class TwoLayerNetwork:
         if dtype not in self._weights:
             sources = self._sources
             w, b, a, c = sources if dtype == self._dtype else (_frozen(array, dtype) for array in sources)
-            if not all(np.isfinite(array).all() for array in (w, b, a, c)):
+            if not all(checks.all_finite(array) for array in (w, b, a, c)):
                 raise ValueError(f"network: its {self._dtype} weights overflow {dtype}; use {self._dtype} inputs")
-            self._weights[dtype] = Weights(w, b, a, c, self._activation, self._parameter, {})
+            made = Weights(w, b, a, c, self._activation, self._parameter, {})
+            self._weights.setdefault(dtype, made)  # another thread may have been sooner
         return self._weights[dtype]
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -315,7 +316,11 @@ def _weight(name: str, value: ArrayLike) -> Array:
     array = checks.array(name, value)
     if array.dtype.newbyteorder("=") not in _FLOATS:
         raise TypeError(f"{name}: expected float32 or float64, got {array.dtype}")
-    if not np.isfinite(array).all():
+    try:
+        np.empty(array.shape, array.dtype)  # as the copy will be: a huge view is refused before it is read for hours
+    except MemoryError as error:
+        raise checks.out_of_memory(name, error) from None
+    if not checks.all_finite(array):
         raise ValueError(f"{name}: expected finite numbers, got NaN or infinity")
     return array
 

@@ -238,7 +238,8 @@ def _withstood(result: AttackResult) -> float:
 
 
 def _mean(values: Array) -> float:
-    return float(np.mean(values)) if len(values) else float("nan")
+    with np.errstate(over="ignore"):
+        return float(np.mean(values, dtype=np.float64)) if len(values) else float("nan")
 
 
 def _length(delta: Array, norm: str) -> Array:

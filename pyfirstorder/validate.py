@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import math
 import numbers
-import os
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from pyfirstorder import arrays, checks, hints
+from pyfirstorder import arrays, checks, hints, processors
 from pyfirstorder.backends.reference.losses import LOSSES
 from pyfirstorder.network import TwoLayerNetwork
 from pyfirstorder.problem import DIRECTIONS, NORMS, STARTS, Array, Objective
@@ -82,7 +81,7 @@ def backend(value: object) -> str:
 def threads(value: object) -> int:
     """A thread count; None means every processor that this process may use."""
     if value is None:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return processors.available()
     return checks.integer("threads", value, 1, 1024)
 
 
@@ -99,7 +98,10 @@ def floats(name: str, value: object, on_device: bool = False) -> Array:
         elif dtype.kind == "f":
             hint = f"; convert with {arrays.conversion(name, value)}"
         raise TypeError(f"{name}: expected an array of float32 or float64, got {checks.describe(value)}{hint}")
-    return np.ascontiguousarray(array, dtype=dtype, like=array) if array.ndim else array.astype(dtype)
+    try:
+        return np.ascontiguousarray(array, dtype=dtype, like=array) if array.ndim else array.astype(dtype)
+    except MemoryError as error:
+        raise checks.out_of_memory(name, error) from None
 
 
 def points(name: str, value: object, features: int, mark_invalid: bool = False, on_device: bool = False) -> Points:
@@ -127,6 +129,13 @@ def _finite_rows(name: str, rows: Array) -> Array:
 
 def per_sample(name: str, value: object, samples: int, smallest: float = 0.0) -> Array:
     """A finite-or-infinite number >= ``smallest`` per sample, from a scalar or an array (B,), as float64."""
+    try:
+        return _per_sample(name, value, samples, smallest)
+    except MemoryError as error:
+        raise checks.out_of_memory(name, error) from None
+
+
+def _per_sample(name: str, value: object, samples: int, smallest: float) -> Array:
     array = arrays.in_main_memory(checks.array(name, value, on_device=True))
     if array.dtype.kind not in "iuf":
         raise TypeError(f"{name}: expected a number or an array of numbers, got {checks.describe(value)}")
@@ -169,6 +178,13 @@ def within_range(name: str, values: Array, dtype: np.dtype[Any]) -> None:
 
 def increasing(name: str, value: object) -> Array:
     """A list of increasing numbers of at least 0, as float64."""
+    try:
+        return _increasing(name, value)
+    except MemoryError as error:
+        raise checks.out_of_memory(name, error) from None
+
+
+def _increasing(name: str, value: object) -> Array:
     array = checks.array(name, value)
     if array.dtype.kind not in "iuf":
         raise TypeError(f"{name}: expected a list of numbers, got {checks.describe(value)}")
@@ -202,10 +218,13 @@ def bounds(value: object, points: Points) -> tuple[Array, Array] | None:
     rows = points.rows
     if not isinstance(value, (tuple, list)) or len(value) != 2:
         raise TypeError(f"bounds: expected None or a pair (lower, upper), got {checks.describe(value)}")
-    if type(value[0]) in (int, float) and type(value[1]) in (int, float):
-        box = _box_of_numbers(value[0], value[1], rows.shape[1], rows.dtype)
-    else:
-        box = _box(value, points.shape[1:], rows.shape[1], rows.dtype)
+    try:
+        if type(value[0]) in (int, float) and type(value[1]) in (int, float):
+            box = _box_of_numbers(value[0], value[1], rows.shape[1], rows.dtype)
+        else:
+            box = _box(value, points.shape[1:], rows.shape[1], rows.dtype)
+    except MemoryError as error:
+        raise checks.out_of_memory("bounds", error) from None
     _require_inside(points, box)
     return arrays.beside(box.lower, rows), arrays.beside(box.upper, rows)
 
@@ -303,12 +322,16 @@ def objective(
         if k < smallest:
             kind = "targeted dlr" if loss == "dlr" and targeted else loss
             raise ValueError(f"loss: {kind} needs at least {smallest} outputs, got a network with {k}")
-        return Objective(loss, targeted, _labels(array, value, samples, k), None)
-    if loss == "logistic":
-        if k != 1:
-            raise ValueError(f"loss: logistic needs a network with 1 output, got {k}")
-        return Objective(loss, targeted, None, _signs(array, value, samples, dtype))
-    return Objective(loss, targeted, None, _values(net, array, value, samples, dtype))
+    elif loss == "logistic" and k != 1:
+        raise ValueError(f"loss: logistic needs a network with 1 output, got {k}")
+    try:
+        if loss in _CLASS_LOSSES:
+            return Objective(loss, targeted, _labels(array, value, samples, k), None)
+        if loss == "logistic":
+            return Objective(loss, targeted, None, _signs(array, value, samples, dtype))
+        return Objective(loss, targeted, None, _values(net, array, value, samples, dtype))
+    except MemoryError as error:
+        raise checks.out_of_memory("y", error) from None
 
 
 def default_loss(outputs: int, floating: bool = False) -> str:

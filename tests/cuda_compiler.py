@@ -1,8 +1,8 @@
 """What nvcc makes of the kernels: registers, stack and spills as ptxas reports them, PTX, and machine code.
 
-The flags are the project's: CMake writes down how it would compile csrc/cuda/engine.cu, and only the architecture is
-replaced.  Both architectures are compiled at once, to device code alone: three minutes of processor time in all, a
-third of it ptxas on StepRows.  Results are kept in pytest's cache until a source changes.
+The flags are the project's: CMake writes down how it would compile the sources of `SOURCES`, and only the architecture
+is replaced.  All are compiled at once, to device code alone: three minutes of processor time in all, a third of it
+ptxas on StepRows.  Results are kept in pytest's cache until a source changes.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "csrc" / "cuda" / "engine.cu"
-ARCHITECTURES = ("sm_80", "sm_90")
-OUTPUTS = ("ptxas.txt", "engine.ptx", "engine.cubin")
+HOPPER = "sm_90a"  # whose instructions no other architecture has
+SOURCES = {"sm_80": SOURCE, "sm_90": SOURCE, HOPPER: SOURCE.with_name("hopper.cu")}
+ARCHITECTURES = tuple(SOURCES)
 
 # In place of pybind11, which adds nothing to how device code is compiled and need not be installed where tests run.
 _PYBIND11 = """
@@ -78,19 +79,19 @@ def release(nvcc: str) -> str:
 
 
 def compiled(kept: Path) -> dict[str, Path]:
-    """Folders with `OUTPUTS` by architecture, made by the first of several processes that asks."""
+    """Folders with `outputs` by architecture, made by the first of several processes that asks."""
     tools = needed()
     kept.mkdir(parents=True, exist_ok=True)
     folder = kept / _fingerprint(release(tools["nvcc"]))
     folders = {architecture: folder / architecture for architecture in ARCHITECTURES}
     with (kept / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not all((each / name).exists() for each in folders.values() for name in OUTPUTS):
+        if not all((folders[name] / output).exists() for name in folders for output in outputs(name)):
             for older in kept.iterdir():
                 if older.is_dir() and older != folder:
                     shutil.rmtree(older)
-            command = _command(tools["cmake"], folder / "cmake")
-            running = [_start(command, architecture, each) for architecture, each in folders.items()]
+            commands = _commands(tools["cmake"], folder / "cmake")
+            running = [_start(commands[SOURCES[name]], name, each) for name, each in folders.items()]
             failed = [process.args for process in running if process.wait()]
             assert not failed, f"nvcc failed: {failed}\n" + "\n".join(
                 (each / "errors.txt").read_text(encoding="utf-8")[-4000:] for each in folders.values()
@@ -100,6 +101,12 @@ def compiled(kept: Path) -> dict[str, Path]:
     return folders
 
 
+def outputs(architecture: str) -> tuple[str, str, str]:
+    """Names of ptxas's report, PTX and machine code."""
+    stem = SOURCES[architecture].stem
+    return "ptxas.txt", f"{stem}.ptx", f"{stem}.cubin"
+
+
 def _fingerprint(of_compiler: str) -> str:
     digest = hashlib.sha256(of_compiler.encode())
     for path in (ROOT / "CMakeLists.txt", *sorted((ROOT / "csrc").rglob("*.*")), Path(__file__)):
@@ -107,8 +114,8 @@ def _fingerprint(of_compiler: str) -> str:
     return digest.hexdigest()[:16]
 
 
-def _command(cmake: str, folder: Path) -> list[str]:
-    """How the project compiles the kernels."""
+def _commands(cmake: str, folder: Path) -> dict[Path, list[str]]:
+    """How the project compiles the kernels, by source."""
     stub = folder / "pybind11"
     stub.mkdir(parents=True, exist_ok=True)
     (stub / "pybind11Config.cmake").write_text(_PYBIND11, encoding="utf-8")
@@ -125,7 +132,7 @@ def _command(cmake: str, folder: Path) -> list[str]:
         capture_output=True,
     )
     entries = json.loads((folder / "compile_commands.json").read_text(encoding="utf-8"))
-    return shlex.split(next(entry["command"] for entry in entries if Path(entry["file"]).name == SOURCE.name))
+    return {Path(entry["file"]): shlex.split(entry["command"]) for entry in entries}
 
 
 def _start(command: list[str], architecture: str, folder: Path) -> subprocess.Popen[bytes]:
@@ -133,8 +140,9 @@ def _start(command: list[str], architecture: str, folder: Path) -> subprocess.Po
     folder.mkdir(parents=True, exist_ok=True)
     kept = [word for word in command if not word.startswith("--generate-code") and word != "-c"]
     del kept[kept.index("-o") : kept.index("-o") + 2]
-    kept += ["-cubin", f"-arch={architecture}", "-Xptxas", "-v", "--keep", "--keep-dir", str(folder)]
-    kept += ["-o", str(folder / "engine.cubin")]
+    # in full: of an architecture's short name some compilers make two, and the plain one knows less
+    kept += ["-cubin", f"--generate-code=arch={architecture.replace('sm', 'compute')},code={architecture}"]
+    kept += ["-Xptxas", "-v", "--keep", "--keep-dir", str(folder), "-o", str(folder / outputs(architecture)[2])]
     with (folder / "errors.txt").open("wb") as errors:
         return subprocess.Popen(kept, cwd=folder, stdout=errors, stderr=errors)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from cuda_compiler import (
     ARCHITECTURES,
+    HOPPER,
     SOURCE,
     Kernel,
     compiled,
@@ -41,7 +42,7 @@ LOCAL_MEMORY = {
     "Losses": (64, 24, 32),
     "Activate": (8, 8, 4),  # erf of float
 }
-TENSOR_PRODUCT = "TensorProduct"
+TENSOR_PRODUCT, HOPPER_PRODUCT = "TensorProduct", "HopperProduct"
 TENSOR_PTX = re.compile(r"\b(?:mma\.sync|wgmma\.mma_async)")
 TENSOR_MACHINE_CODE = re.compile(r"\bH[G]?MMA\b")
 
@@ -53,7 +54,12 @@ def folders(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return compiled(cache.mkdir("cuda_kernels") if cache else tmp_path_factory.mktemp("cuda_kernels"))
 
 
-@pytest.fixture(params=ARCHITECTURES)
+@pytest.fixture
+def hopper_folder(folders: dict[str, Path]) -> Path:
+    return folders[HOPPER]
+
+
+@pytest.fixture(params=[name for name in ARCHITECTURES if name != HOPPER])
 def folder(request: pytest.FixtureRequest, folders: dict[str, Path]) -> Path:
     return folders[request.param]
 
@@ -131,6 +137,53 @@ def test_tensor_products_are_computed_by_tensor_cores_in_machine_code(folder):
     products = {name: text for name, text in machine_code(folder / "engine.cubin").items() if TENSOR_PRODUCT in name}
     assert products
     assert [name for name, text in products.items() if not TENSOR_MACHINE_CODE.search(text)] == []
+
+
+# ------------------------------------------------------------------ products of Hopper GPUs
+
+# Beyond them a processor's 65,536 registers do not hold the blocks that shared memory holds: one, or two.
+HOPPER_REGISTERS = {f"{HOPPER_PRODUCT}<1>": 96, f"{HOPPER_PRODUCT}<3>": 200}  # of 320 threads
+WIDE_PRODUCTS = {f"{HOPPER_PRODUCT}<1>": 5, f"{HOPPER_PRODUCT}<3>": 3}  # four of a stage and the depth's end; terms
+WGMMA = re.compile(r"\bwgmma\.mma_async\.sync\.aligned\.m64n128k16\.f32\.f16\.f16\b")
+# A factor that was copied by threads must be shown to the engine that reads it, and barriers to the one that writes.
+FENCES = ("fence.proxy.async.shared::cta", "fence.mbarrier_init.release.cluster", "wgmma.fence.sync.aligned")
+
+
+def test_products_of_hopper_gpus_use_no_local_memory_and_leave_registers_for_their_neighbours(hopper_folder):
+    kernels = kernels_in((hopper_folder / "ptxas.txt").read_text(encoding="utf-8"))
+    assert {kernel.name for kernel in kernels} == set(HOPPER_REGISTERS)
+    assert [kernel for kernel in kernels if kernel.stack or kernel.spill_stores or kernel.spill_loads] == []
+    assert [kernel for kernel in kernels if kernel.registers > HOPPER_REGISTERS[kernel.name]] == []
+
+
+def test_products_of_hopper_gpus_are_not_made_to_wait_for_each_other(hopper_folder):
+    """ptxas says so where it must: C7510, C7520 and their like."""
+    report = (hopper_folder / "ptxas.txt").read_text(encoding="utf-8")
+    assert [line for line in report.splitlines() if "wgmma" in line or "Performance Loss" in line] == []
+
+
+def test_products_of_hopper_gpus_are_those_of_warp_groups_in_ptx(hopper_folder):
+    found = functions_in((hopper_folder / "hopper.ptx").read_text(encoding="utf-8"))
+    assert {name: len(WGMMA.findall(text)) for name, text in found.items()} == WIDE_PRODUCTS
+    for text in found.values():
+        assert [fence for fence in FENCES if fence not in text] == []
+        assert "cp.async.bulk.tensor.2d" in text
+        assert not re.search(r"\b(?:ld|st)\.local\b", text)
+
+
+def test_products_of_hopper_gpus_are_those_of_warp_groups_in_machine_code(hopper_folder):
+    found = machine_code(hopper_folder / "hopper.cubin")
+    assert {name: len(re.findall(r"\bHGMMA\b", text)) for name, text in found.items()} == WIDE_PRODUCTS
+    assert [name for name, text in found.items() if re.search(r"\b(?:LDL|STL)\b", text)] == []
+
+
+def test_waiting_products_would_be_noticed(tmp_path):
+    report = (
+        "ptxas info    : (C7510) Potential Performance Loss: wgmma.mma_async instructions are serialized due to ..."
+    )
+    (tmp_path / "ptxas.txt").write_text(report, encoding="utf-8")
+    with pytest.raises(AssertionError):
+        test_products_of_hopper_gpus_are_not_made_to_wait_for_each_other(tmp_path)
 
 
 # ------------------------------------------------------------------ what reads the reports

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from gpu_folder import FOLDER
-from on_gpu import measure, rivals, shapes, stages
+from on_gpu import measure, products, rivals, shapes, stages
 from on_gpu.results import Results
 from on_gpu.stages import Ended, Plan
 
@@ -48,6 +48,9 @@ def test_a_dry_run_goes_through_every_stage_and_fails_none(dry_run):
     assert report["build"]["missing"].startswith("not asked for")
     assert report["sanitise"]["calls_without_it"] == 0
     assert {"fp16", "bf16", "tf32", "fp32", "memory"} <= set(report["ceilings"])
+    kinds = [each for each in report["products"].values() if isinstance(each, dict)]
+    assert len(kinds) == len(products.SHAPES) * len(products.MODES) * 2
+    assert report["products"]["agree"]
 
 
 def test_every_contender_of_every_shape_has_times_or_a_reason(dry_run):
@@ -69,6 +72,7 @@ def test_every_target_has_a_row_and_a_dry_run_says_that_it_is_one(dry_run):
     text = (folder / "table.md").read_text(encoding="utf-8")
     assert text.startswith("Dry run")
     assert "Dry run" in ended.stdout
+    assert "| 784-1024-10 fast hopper |" in text
     assert (folder / "shapes.png").stat().st_size > 0
 
 
@@ -142,6 +146,26 @@ def test_a_contender_that_ended_its_process_is_not_tried_again(tmp_path, monkeyp
     assert not tried
     for shape in results["shapes"].values():
         assert shape["entries"][0]["missing"] == "failed: it ended the process"
+
+
+@pytest.mark.parametrize(
+    ("found", "used"), [({"agree": True}, "hopper"), ({"agree": False}, "generic"), ({}, "generic")]
+)
+def test_shapes_use_the_products_of_hopper_gpus_only_after_they_were_found_to_agree(found, used, tmp_path, monkeypatch):
+    commands = []
+    monkeypatch.setattr(stages, "call", lambda command, seconds: commands.append(command) or Ended(0, ""))
+    for name, value in found.items():
+        Results(tmp_path / "products.json")[name] = value
+    stages.run("shapes", plan(tmp_path))
+    ((*_, option, name),) = commands
+    assert (option, name) == ("--products", used)
+
+
+def test_products_with_other_bits_are_a_failure_of_the_command():
+    same, other = {"same_bits": True}, {"same_bits": False}
+    assert not stages.failed("products", {"words": "generic", "agree": False, "first": same})
+    assert stages.failed("products", {"words": "hopper", "agree": False, "first": same, "second": other})
+    assert stages.failed("products", {"first": same, "ended": "timeout"})
 
 
 def test_results_are_whole_at_every_moment_and_are_taken_up_again(tmp_path):

@@ -45,7 +45,10 @@ def showing(pattern: re.Pattern[str]) -> list[Path]:
 @needs_pages
 @pytest.mark.parametrize("page", showing(BLOCK), ids=name_of)
 def test_the_code_of_a_page_runs(page, tmp_path):
-    code = "\n".join(BLOCK.findall(page.read_text(encoding="utf-8")))
+    text = page.read_text(encoding="utf-8")
+    blocks = BLOCK.findall(text)
+    assert len(blocks) == text.count("```python"), "every block is found, and so is run"
+    code = "\n".join(blocks)
     for name in sorted(set(IMPORT.findall(code))):
         if importlib.util.find_spec(name) is None:
             pytest.skip(f"needs {name}")

@@ -260,3 +260,18 @@ def test_training_refuses_other_starts(change, error, pattern):
     x, y = blobs()
     with pytest.raises(error, match=pattern):
         train(x, y, epochs=1, **change)
+
+
+def test_progress_rises_to_the_whole_and_changes_no_bit(capsys):
+    x, y = blobs()
+    options = {"hidden_features": 8, "epochs": 3, "batch_size": 50}
+    shares = []
+    watched = train(x, y, progress=shares.append, **options)
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+    assert len(shares) == 3 * -(-len(x) // 50)
+    np.testing.assert_array_equal(train(x, y, **options).network.hidden_weight, watched.network.hidden_weight)
+    pytest.importorskip("rich")
+    capsys.readouterr()
+    train(x, y, progress=True, **options)
+    assert "train" in capsys.readouterr().out

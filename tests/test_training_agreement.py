@@ -11,6 +11,7 @@ import pytest
 
 import pyfirstorder as fo
 from pyfirstorder.training import train
+from pyfirstorder.training.trainer import Trainer
 
 torch = pytest.importorskip("torch", reason="held against torch")
 
@@ -89,13 +90,15 @@ def optimizer_of(parts, options):
 
 
 def train_in_torch(net, x, y, loss, trained, options, adversary):
-    """The weights after every step would have to agree; those after the last one are given back."""
+    """The weights after every step, and the mean loss of every epoch."""
     weights = (net.hidden_weight, net.hidden_bias, np.atleast_2d(net.output_weight), net.output_bias)
     parts = [torch.tensor(part).requires_grad_(i < 2 or trained == "both") for i, part in enumerate(weights)]
     optimizer = optimizer_of(parts, options)
     generator = np.random.default_rng(SEED)
     x, y = torch.tensor(x), torch.tensor(y)
+    seen, means = [], []
     for _ in range(EPOCHS):
+        total = 0.0
         order = torch.tensor(generator.permutation(SAMPLES))
         for batch in order.split(BATCH):
             inputs = x[batch]
@@ -103,28 +106,45 @@ def train_in_torch(net, x, y, loss, trained, options, adversary):
                 generator.integers(2**63)  # the seed of the adversary, which starts at the sample
                 inputs = attacked(parts, inputs, y[batch], loss, adversary)
             optimizer.zero_grad()
-            LOSSES[loss](output(parts, inputs), y[batch]).mean().backward()
+            losses = LOSSES[loss](output(parts, inputs), y[batch])
+            losses.mean().backward()
+            total += float(losses.detach().sum())
             if options["optimizer"] == "sgd" and "weight_decay" in options:
                 with torch.no_grad():
                     for part in parts:
                         if part.requires_grad and part.ndim == 2:
                             part.mul_(1 - options["learning_rate"] * options["weight_decay"])
             optimizer.step()
-    return [part.detach().numpy() for part in parts]
+            seen.append([part.detach().numpy().copy() for part in parts])
+        means.append(total / SAMPLES)
+    return seen, means
 
 
 @pytest.mark.parametrize("adversary", ADVERSARIES.values(), ids=ADVERSARIES.keys())
 @pytest.mark.parametrize("options", OPTIMIZERS.values(), ids=OPTIMIZERS.keys())
 @pytest.mark.parametrize("trained", ["both", "first"])
 @pytest.mark.parametrize("loss", LOSSES)
-def test_fifty_steps_are_those_of_torch(loss, trained, options, adversary):
+def test_each_of_fifty_steps_is_that_of_torch(monkeypatch, loss, trained, options, adversary):
     net, x, y = made(loss)
     common = {"loss": loss, "trained": trained, **options, "batch_size": BATCH, "seed": SEED, "adversary": adversary}
-    result = train(x, y, network=net, epochs=EPOCHS, **common).network
-    expected = train_in_torch(net, x, y, loss, trained, options, adversary)
-    actual = (result.hidden_weight, result.hidden_bias, result.output_weight, result.output_bias)
-    for found, wanted, start in zip(actual, expected, (net.hidden_weight, net.hidden_bias), strict=False):
+    seen, step = [], Trainer.step
+
+    def watched(self, batch):
+        done = step(self, batch)
+        seen.append([np.array(part) for part in self.parameters])
+        return done
+
+    monkeypatch.setattr(Trainer, "step", watched)
+    result = train(x, y, network=net, epochs=EPOCHS, **common)
+    expected, losses = train_in_torch(net, x, y, loss, trained, options, adversary)
+    assert len(seen) == len(expected) == EPOCHS * SAMPLES // BATCH
+    for number, (found, wanted) in enumerate(zip(seen, expected, strict=True)):
+        for one, other in zip(found, wanted, strict=True):
+            assert one.dtype == np.float64
+            np.testing.assert_allclose(
+                one, other, rtol=CLOSE, atol=CLOSE * np.abs(other).max(), err_msg=f"step {number}"
+            )
+    for wanted, start in zip(expected[-1], (net.hidden_weight, net.hidden_bias), strict=False):
         assert np.abs(wanted - start).max() > 1e-3, "it was not trained"
-        assert found.dtype == np.float64
-    for found, wanted in zip(actual, expected, strict=True):
-        np.testing.assert_allclose(found, wanted, rtol=CLOSE, atol=CLOSE * np.abs(wanted).max())
+    np.testing.assert_array_equal(result.network.hidden_weight, seen[-1][0])
+    np.testing.assert_allclose([epoch.train_loss for epoch in result.history], losses, rtol=CLOSE)

@@ -1,9 +1,10 @@
-"""One part of benchmarks/gpu.py in a process of its own: python -m on_gpu.part NAME FILE [--dry-run] [--seconds S]."""
+"""One part of benchmarks/gpu.py in a process of its own: python -m on_gpu.part NAME FILE [options]."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import os
 from pathlib import Path
 
 from on_gpu.results import Results
@@ -12,6 +13,7 @@ PARTS = {
     "device": "on_gpu.machine:device",
     "small_calls": "on_gpu.small_calls:run",
     "ceilings": "on_gpu.machine:ceilings",
+    "products": "on_gpu.products:run",
     "shapes": "on_gpu.measure:run",
     "table": "on_gpu.table:run",
 }
@@ -23,7 +25,11 @@ def main() -> None:
     parser.add_argument("file", type=Path)
     parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("--seconds", type=float, default=600.0)
+    parser.add_argument(
+        "--products", default="generic", help="of tensor cores, as PYFIRSTORDER_GPU_PRODUCTS names them"
+    )
     given = parser.parse_args()
+    os.environ["PYFIRSTORDER_GPU_PRODUCTS"] = given.products
     if given.dry_run:
         from on_gpu import stand_ins
 

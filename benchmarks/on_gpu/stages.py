@@ -22,7 +22,8 @@ from on_gpu.results import Results
 
 ROOT = Path(__file__).parents[2]
 # Seconds that a stage may take; the shapes take what is left, but for the table's.
-BUDGETS = {"device": 40, "build": 170, "tests": 100, "sanitise": 80, "ceilings": 30, "shapes": 590, "table": 15}
+BUDGETS = {"device": 40, "build": 170, "tests": 100, "sanitise": 80, "ceilings": 30, "products": 40}
+BUDGETS |= {"shapes": 590, "table": 15}
 NAMES = tuple(BUDGETS)
 ENVIRONMENT = {
     "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # JAX would take three quarters of the GPU's memory
@@ -232,7 +233,8 @@ def _shapes(plan: Plan) -> dict[str, Any]:
     ends: list[dict[str, Any]] = []
     for _ in range(MOST_RESTARTS):
         seconds = plan.seconds("shapes")
-        ended = call(_part("shapes", plan, "--seconds", f"{seconds - 5:.1f}"), seconds)
+        more = ("--seconds", f"{seconds - 5:.1f}", "--products", products_of(plan.folder))
+        ended = call(_part("shapes", plan, *more), seconds)
         results = Results(path, resumed=True)
         if ended.well or ended.status == "timeout" or "running" not in results:
             break
@@ -243,12 +245,18 @@ def _shapes(plan: Plan) -> dict[str, Any]:
     return dict(Results(path, resumed=True)) | ({"ends": ends} if ends else {})
 
 
+def products_of(folder: Path) -> str:
+    """Those of Hopper GPUs where they were found to have the bits of the generic ones, to the end of their stage."""
+    return "hopper" if Results(folder / "products.json", resumed=True).get("agree") else "generic"
+
+
 _STAGES = {
     "device": _plain("device"),
     "build": _build,
     "tests": _tests,
     "sanitise": _sanitise,
     "ceilings": _plain("ceilings"),
+    "products": _plain("products"),
     "shapes": _shapes,
     "table": _plain("table"),
 }
@@ -281,6 +289,9 @@ def failed(name: str, outcome: Any) -> bool:
     if name == "tests":
         nothing_ran = "missing" in outcome and "ended" in outcome
         return bool(nothing_ran or outcome.get("failures") or outcome.get("errors"))
+    if name == "products":
+        kinds = [each for each in outcome.values() if isinstance(each, dict)]
+        return "ended" in outcome or not all(each["same_bits"] for each in kinds)
     if name == "sanitise":
         found = [each["found"] for each in outcome.values() if isinstance(each, dict)]
         return outcome.get("calls_without_it", 0) != 0 or any(each not in (CLEAN, CUT_OFF) for each in found)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from on_gpu import shapes
@@ -22,7 +22,8 @@ def run(results: Results, *, dry_run: bool, seconds: float) -> None:
     measured = Results(folder / "shapes.json", resumed=True).get("shapes", {})
     ceiling = Results(folder / "ceilings.json", resumed=True).get("fp16", {}).get("flops_per_second")
     results["rows"] = rows = [filled(target, measured, ceiling) for target in TARGETS]
-    results["text"] = text = (DRY if dry_run else "") + markdown(rows, measured)
+    products = Results(folder / "products.json", resumed=True)
+    results["text"] = text = (DRY if dry_run else "") + markdown(rows, measured) + of_products(products, ceiling)
     (folder / "table.md").write_text(text + "\n", encoding="utf-8")
     try:
         results["picture"] = _picture(measured, folder / "shapes.png", dry_run)
@@ -72,6 +73,20 @@ def markdown(rows: Sequence[dict[str, Any]], measured: dict[str, Any]) -> str:
             taken = f"{entry['microseconds_a_step']:.4g}" if entry["seconds"] else NOT_MEASURED
             gain = NOT_MEASURED if entry["gain"] is None else f"{entry['gain']:.2%}"
             lines.append(f"| {name} | {entry['contender']} | {taken} | {gain} | {entry['missing']} |")
+    return "\n".join(lines)
+
+
+def of_products(products: Mapping[str, Any], ceiling: float | None) -> str:
+    """A table of the kinds of products, if they were measured."""
+    kinds = {name: each for name, each in products.items() if isinstance(each, dict)}
+    if not kinds:
+        return ""
+    lines = ["", "", f"Products: {products['words']}.", ""]
+    lines += ["| shape, mode, products | µs a step | share of fp16 products | bits of the first |", "|---|---|---|---|"]
+    for name, each in kinds.items():
+        share = f"{each['flops_per_second'] / ceiling:.1%}" if ceiling else NOT_MEASURED
+        same = "yes" if each["same_bits"] else "no"
+        lines.append(f"| {name} | {each['microseconds_a_step']:.4g} | {share} | {same} |")
     return "\n".join(lines)
 
 

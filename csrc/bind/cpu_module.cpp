@@ -9,13 +9,13 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <vector>
 
 #include "../cpu/dispatch.hpp"
 #include "../cpu/parallel.hpp"
 #include "attack_arrays.hpp"
+#include "once.hpp"
 #include "views.hpp"
 
 namespace pyfirstorder {
@@ -50,6 +50,57 @@ double count_multiply_adds(const std::string& isa, int64_t count) {
   return double(operation(count, &sink));
 }
 
+// Looks at signals, so that Ctrl-C ends a long call, and reports progress.  An error stays set in Python until it is
+// raised: to keep it elsewhere would take memory, of which there may be none left.
+class PythonSupervisor : public Supervisor {
+ public:
+  explicit PythonSupervisor(py::object on_progress) : on_progress_(std::move(on_progress)) {}
+
+  bool wants_stop(double finished_share) noexcept override {
+    const py::gil_scoped_acquire acquire;
+    if (failed_) return true;
+    failed_ = PyErr_CheckSignals() != 0;
+    if (!failed_ && !on_progress_.is_none()) {
+      PyObject* const result = PyObject_CallFunction(on_progress_.ptr(), "d", finished_share);
+      failed_ = result == nullptr;
+      Py_XDECREF(result);
+    }
+    return failed_;
+  }
+
+  void raise_if_failed() const {
+    if (failed_) throw py::error_already_set();
+  }
+
+ private:
+  py::object on_progress_;
+  bool failed_ = false;
+};
+
+// From so many bytes on, copying a matrix takes long enough (a tenth of a second) to watch for signals meanwhile.
+constexpr size_t kLongCopy = size_t(1) << 26;
+
+// Copies and the like: work(stop), which ends early where `stop` becomes other than 0.
+template <class Work>
+void copy(size_t bytes, const Work& work) {
+  PythonSupervisor supervisor{py::none()};
+  {
+    const py::gil_scoped_release release;
+    constexpr int kNever = 0;
+    if (bytes < kLongCopy) work(&kNever);
+    else run_watched(work, supervisor);
+  }
+  supervisor.raise_if_failed();
+}
+
+// W Wᵀ and its Frobenius norm.
+template <class T>
+struct Gram {
+  AlignedMemory memory;
+  Panels<T> panels;
+  double norm;
+};
+
 // Weights in the layout of one engine.
 template <class T>
 struct PackedNetwork {
@@ -57,8 +108,8 @@ struct PackedNetwork {
   Network<T> network;
   AlignedMemory memory;
   Array<T> hidden_weight, output_weight;
-  AlignedMemory gram, reference_jacobian;  // made when they are first wanted
-  std::unique_ptr<std::mutex> lock = std::make_unique<std::mutex>();
+  Once<Gram<T>> gram;
+  Once<AlignedMemory> reference_jacobian;  // A W in padded rows
 };
 
 template <class T>
@@ -77,39 +128,11 @@ std::unique_ptr<PackedNetwork<T>> pack(const std::string& isa, const Array<T>& h
   network.parameter = parameter;
   const Weights<T> weights = {hidden_weight.data(), hidden_bias.data(), output_weight.data(), output_bias.data()};
   const OperationTable<T>& table = table_of<T>(*packed->engine);
-  const py::gil_scoped_release release;
-  packed->memory = allocate_aligned(table.packed_bytes(network));
-  table.pack(weights, packed->memory.get(), network);
+  const size_t bytes = table.packed_bytes(network);
+  packed->memory = allocate_aligned(bytes);
+  copy(bytes, [&](const int* stop) { table.pack(weights, packed->memory.get(), network, stop); });
   return packed;
 }
-
-// Looks at signals, so that Ctrl-C ends a long call, and reports progress.
-class PythonSupervisor : public Supervisor {
- public:
-  explicit PythonSupervisor(py::object on_progress) : on_progress_(std::move(on_progress)) {}
-
-  bool wants_stop(double finished_share) override {
-    const py::gil_scoped_acquire acquire;
-    if (failed_) return true;
-    failed_ = PyErr_CheckSignals() != 0;
-    if (!failed_ && !on_progress_.is_none()) {
-      PyObject* const result = PyObject_CallFunction(on_progress_.ptr(), "d", finished_share);
-      failed_ = result == nullptr;
-      Py_XDECREF(result);
-    }
-    if (failed_) error_ = std::make_unique<py::error_already_set>();
-    return failed_;
-  }
-
-  void raise_if_failed() const {
-    if (error_) throw py::error_already_set(*error_);
-  }
-
- private:
-  py::object on_progress_;
-  bool failed_ = false;
-  std::unique_ptr<py::error_already_set> error_;
-};
 
 // Below this many floating-point operations, starting a thread costs more than it saves.
 constexpr double kWorkPerThread = 4e6;
@@ -219,62 +242,64 @@ void multiply_packed(const OperationTable<T>& table, const T* left, int64_t rows
   run(table.multiply, task, 2.0 * double(rows) * double(right.depth) * double(right.columns), threads, py::none());
 }
 
+// Memory of a packed (depth, columns) matrix, and the matrix in it.
+template <class T>
+AlignedMemory pack_matrix(const OperationTable<T>& table, const T* matrix, int64_t depth, int64_t columns,
+                          Panels<T>& panels) {
+  const size_t bytes = table.packed_matrix_bytes(depth, columns);
+  AlignedMemory memory = allocate_aligned(bytes);
+  copy(bytes, [&](const int* stop) { panels = table.pack_matrix(matrix, depth, columns, memory.get(), stop); });
+  return memory;
+}
+
 template <class T>
 py::array multiply(const std::string& isa, const Array<T>& left, const Array<T>& right, int threads) {
   const OperationTable<T>& table = table_of<T>(engine_named(isa));
-  const int64_t depth = right.shape(0), columns = right.shape(1);
-  const AlignedMemory memory = allocate_aligned(table.packed_matrix_bytes(depth, columns));
-  const Panels<T> packed = table.pack_matrix(right.data(), depth, columns, memory.get());
-  Array<T> product({left.shape(0), py::ssize_t(columns)});
+  Panels<T> packed{};
+  const AlignedMemory memory = pack_matrix(table, right.data(), right.shape(0), right.shape(1), packed);
+  Array<T> product({left.shape(0), right.shape(1)});
   multiply_packed(table, left.data(), left.shape(0), packed, product.mutable_data(), threads);
   return product;
 }
 
-// Waits for a mutex without holding the GIL, which its owner may need to go on.
-std::unique_lock<std::mutex> lock_without_gil(std::mutex& mutex) {
-  const py::gil_scoped_release release;
-  return std::unique_lock<std::mutex>(mutex);
-}
-
-// W Wᵀ, packed: made once for a network, by the first call that wants it.
 template <class T>
-void provide_gram(PackedNetwork<T>& packed, int threads) {
-  const std::unique_lock<std::mutex> guard = lock_without_gil(*packed.lock);
-  Network<T>& network = packed.network;
-  if (network.gram.data) return;
+Gram<T> make_gram(const PackedNetwork<T>& packed, int threads) {
+  const Network<T>& network = packed.network;
   const int64_t m = network.hidden_features;
   const OperationTable<T>& table = table_of<T>(*packed.engine);
-  std::vector<T> gram(static_cast<size_t>(m * m));
-  multiply_packed(table, packed.hidden_weight.data(), m, network.hidden, gram.data(), threads);
+  const AlignedMemory memory = allocate_aligned(sizeof(T) * size_t(m) * size_t(m));
+  T* const product = static_cast<T*>(memory.get());
+  multiply_packed(table, packed.hidden_weight.data(), m, network.hidden, product, threads);
   double square = 0;
-  for (const T value : gram) square += double(value) * double(value);
-  network.gram_norm = std::sqrt(square);
-  packed.gram = allocate_aligned(table.packed_matrix_bytes(m, m));
-  network.gram = table.pack_matrix(gram.data(), m, m, packed.gram.get());
+  copy(sizeof(T) * size_t(m) * size_t(m), [&](const int* stop) {
+    for (int64_t row = 0; row < m && !__atomic_load_n(stop, __ATOMIC_RELAXED); ++row)
+      for (int64_t j = 0; j < m; ++j) square += double(product[row * m + j]) * double(product[row * m + j]);
+  });
+  Gram<T> gram{};
+  gram.norm = std::sqrt(square);
+  gram.memory = pack_matrix(table, product, m, m, gram.panels);
+  return gram;
 }
 
-// A W in padded rows: made once for a network, by the first call that wants it.
 template <class T>
-void provide_reference_jacobian(PackedNetwork<T>& packed, int threads) {
-  const std::unique_lock<std::mutex> guard = lock_without_gil(*packed.lock);
-  Network<T>& network = packed.network;
-  if (network.reference_jacobian) return;
+AlignedMemory make_reference_jacobian(const PackedNetwork<T>& packed, int threads) {
+  const Network<T>& network = packed.network;
   const int64_t d = network.in_features, k = network.out_features;
   const OperationTable<T>& table = table_of<T>(*packed.engine);
   const int64_t stride = table.padded(d);
   std::vector<T> product(static_cast<size_t>(k * d));
   multiply_packed(table, packed.output_weight.data(), k, network.hidden_backward, product.data(), threads);
-  packed.reference_jacobian = allocate_aligned(sizeof(T) * static_cast<size_t>(k * stride));
-  T* const rows = static_cast<T*>(packed.reference_jacobian.get());
+  AlignedMemory memory = allocate_aligned(sizeof(T) * static_cast<size_t>(k * stride));
+  T* const rows = static_cast<T*>(memory.get());
   std::fill(rows, rows + k * stride, T(0));
   for (int64_t c = 0; c < k; ++c) std::copy_n(product.data() + c * d, d, rows + c * stride);
-  network.reference_jacobian = rows;
+  return memory;
 }
 
 template <class T>
 py::tuple attack(PackedNetwork<T>& packed, const Array<T>& x, const py::object& objective, const py::object& ball,
                  const py::object& options, const py::object& x_init) {
-  const Network<T>& network = packed.network;
+  Network<T> network = packed.network;  // to which this attack adds what it shares with the others of the network
   Task<T> task{};
   task.network = &network;
   task.x = x.data();
@@ -294,7 +319,8 @@ py::tuple attack(PackedNetwork<T>& packed, const Array<T>& x, const py::object& 
     task.result.kept_restart = restarts.data();
     task.result.best_restart = restarts.data() + task.jobs;
   }
-  const double work = 2.0 * double(task.rows) * double(task.options.steps + 1) * work_of_pass(network);
+  const double work_of_step = 2.0 * work_of_pass(network) + kWorkPerCoordinate * double(network.in_features);
+  const double work = double(task.rows) * double(task.options.steps + 1) * work_of_step;
   const int threads = options.attr("threads").cast<int>();
   const py::object on_progress = options.attr("on_progress");
   const OperationTable<T>& table = table_of<T>(*packed.engine);
@@ -302,8 +328,14 @@ py::tuple attack(PackedNetwork<T>& packed, const Array<T>& x, const py::object& 
   std::vector<int64_t> deferred(static_cast<size_t>(task.rows) + 1, 0);
   task.deferred = deferred.data();
   const bool in_hidden_space = table.uses_hidden_space(task);
-  if (in_hidden_space) provide_gram(packed, threads);
-  else if (table.uses_jacobian(network, task.options)) provide_reference_jacobian(packed, threads);
+  if (in_hidden_space) {
+    const Gram<T>& gram = packed.gram.get([&] { return make_gram(packed, threads); });
+    network.gram = gram.panels;
+    network.gram_norm = gram.norm;
+  } else if (table.uses_jacobian(network, task.options)) {
+    network.reference_jacobian = static_cast<const T*>(
+        packed.reference_jacobian.get([&] { return make_reference_jacobian(packed, threads); }).get());
+  }
   run(in_hidden_space ? table.hidden_space_attack : table.attack, task, work, threads, on_progress);
   if (deferred[0] > 0) {
     task.rows = deferred[0];

@@ -126,6 +126,7 @@ cuda::Part<T> part_of(const Entries& given) {
                   given.get<double>("parameter")};
   part.first = given.get<int64_t>("first");
   part.rows = given.get<int64_t>("rows");
+  part.for_hopper = given.get<bool>("for_hopper");
   return part;
 }
 
@@ -159,6 +160,7 @@ PYBIND11_MODULE(PYFIRSTORDER_MODULE, module) {
   using namespace pyfirstorder;
   module.attr("PADDING") = cuda::kPadding;
   module.attr("WIDE_OUTPUTS") = cuda::kWideOutputs;
+  module.def("has_hopper_products", cuda::has_hopper_products);
   module.def("run_float32", run<float>);
   module.def("run_float64", run<double>);
   module.def("workspace_bytes_float32", workspace_bytes<float>);

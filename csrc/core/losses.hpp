@@ -173,7 +173,8 @@ struct Dlr {
     const bool success = class_success(rival, z, outputs, target);
     if (target.targeted) {
       const T half = T(0.5);
-      const T width = z[order[0]] - half * (z[order[2]] + z[order[3]]) + guard;
+      const T spread = z[order[0]] - half * (z[order[2]] + z[order[3]]) + guard;
+      const T width = rival == rival ? spread : rival;  // NaN, wherever it stands
       const T ratio = (z[target.source] - own) / width;
       add_to_place(residual, outputs, target.label, T(1));
       add_to_place(residual, outputs, target.source, T(-1));

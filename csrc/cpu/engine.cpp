@@ -240,21 +240,21 @@ size_t packed_bytes(const Network<T>& network) {
 }
 
 template <class T>
-void pack_network(const Weights<T>& weights, void* memory, Network<T>& network) {
+void pack_network(const Weights<T>& weights, void* memory, Network<T>& network, const int* stop) {
   const int64_t d = network.in_features, m = network.hidden_features, k = network.out_features;
   T* piece[7];
   lay_out(network, memory, piece);
   copy_row(weights.hidden_bias, m, piece[0]);
   copy_row(weights.output_bias, k, piece[1]);
-  pack(weights.hidden_weight, d, m, 1, d, piece[2]);
-  pack(weights.output_weight, m, k, 1, m, piece[3]);
-  pack(weights.output_weight, k, m, m, 1, piece[4]);
-  pack(weights.hidden_weight, m, d, d, 1, piece[5]);
-  for (int64_t unit = 0; piece[6] && unit < m; ++unit)
+  pack(weights.hidden_weight, d, m, 1, d, piece[2], stop);
+  pack(weights.output_weight, m, k, 1, m, piece[3], stop);
+  pack(weights.output_weight, k, m, m, 1, piece[4], stop);
+  pack(weights.hidden_weight, m, d, d, 1, piece[5], stop);
+  for (int64_t unit = 0; piece[6] && unit < m && !is_stopped(stop); ++unit)
     copy_row(weights.hidden_weight + unit * d, d, piece[6] + unit * padded<T>(d));
   if (is_piecewise_linear(network.activation)) {
-    network.has_even_terms = has_even_terms(weights.hidden_weight, weights.output_weight, d, m, k);
-    network.most_zero_terms = most_zero_terms(weights.hidden_weight, weights.output_weight, d, m, k);
+    network.has_even_terms = has_even_terms(weights.hidden_weight, weights.output_weight, d, m, k, stop);
+    network.most_zero_terms = most_zero_terms(weights.hidden_weight, weights.output_weight, d, m, k, stop);
   }
   network.hidden_rows = piece[6];
   network.hidden_bias = piece[0];
@@ -271,9 +271,9 @@ size_t packed_matrix_bytes(int64_t depth, int64_t columns) {
 }
 
 template <class T>
-Panels<T> pack_matrix(const T* matrix, int64_t depth, int64_t columns, void* memory) {
+Panels<T> pack_matrix(const T* matrix, int64_t depth, int64_t columns, void* memory, const int* stop) {
   T* const panels = static_cast<T*>(memory);
-  pack(matrix, depth, columns, columns, 1, panels);
+  pack(matrix, depth, columns, columns, 1, panels, stop);
   return {panels, depth, columns};
 }
 

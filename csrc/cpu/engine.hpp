@@ -31,12 +31,13 @@ struct OperationTable {
   bool (*uses_hidden_space)(const Task<T>& task);
   bool (*uses_jacobian)(const Network<T>& network, const AttackOptions& options);
   int64_t (*padded)(int64_t n);  // numbers that a row of n takes where rows are padded
-  // Bytes of the packed weights; packs them into memory aligned to 64 bytes and points the network at them.
+  // Bytes of the packed weights; packs them into memory aligned to 64 bytes and points the network at them.  Where
+  // `stop` becomes other than 0 meanwhile, the rest is left undone.
   size_t (*packed_bytes)(const Network<T>& network);
-  void (*pack)(const Weights<T>& weights, void* memory, Network<T>& network);
+  void (*pack)(const Weights<T>& weights, void* memory, Network<T>& network, const int* stop);
   // The same for a row-major (depth, columns) matrix.
   size_t (*packed_matrix_bytes)(int64_t depth, int64_t columns);
-  Panels<T> (*pack_matrix)(const T* matrix, int64_t depth, int64_t columns, void* memory);
+  Panels<T> (*pack_matrix)(const T* matrix, int64_t depth, int64_t columns, void* memory, const int* stop);
   int64_t (*multiply_adds)(int64_t count, T* sink);  // see peak.hpp
 };
 

@@ -25,17 +25,21 @@ constexpr int64_t panel_width() {
   return kPanelVectors * lanes<T>();
 }
 
+inline bool is_stopped(const int* stop) {
+  return __atomic_load_n(stop, __ATOMIC_RELAXED) != 0;
+}
+
 // Numbers that a packed matrix takes.
 template <class T>
 inline int64_t packed_size(int64_t depth, int64_t columns) {
   return depth * padded<T>(columns);
 }
 
-// Packs element (row, column) = source[row * row_stride + column * column_stride].
+// Packs element (row, column) = source[row * row_stride + column * column_stride], until it is told to stop.
 template <class T>
-inline void pack(const T* source, int64_t depth, int64_t columns, int64_t row_stride, int64_t column_stride,
-                 T* panels) {
-  for (int64_t first = 0; first < columns; first += panel_width<T>()) {
+inline void pack(const T* source, int64_t depth, int64_t columns, int64_t row_stride, int64_t column_stride, T* panels,
+                 const int* stop) {
+  for (int64_t first = 0; first < columns && !is_stopped(stop); first += panel_width<T>()) {
     const int64_t count = columns - first < panel_width<T>() ? columns - first : panel_width<T>();
     const int64_t width = padded<T>(count);
     for (int64_t row = 0; row < depth; ++row, panels += width) {

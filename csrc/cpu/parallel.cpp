@@ -3,6 +3,11 @@
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
+#include <new>
+#include <system_error>
+#include <thread>
+#include <utility>
+#include <vector>
 
 #include "crew.hpp"
 
@@ -28,6 +33,36 @@ class Countdown {
   std::mutex mutex_;
   std::condition_variable done_;
   size_t left_;
+};
+
+// Threads that are joined however the block that started them is left.
+class Threads {
+ public:
+  explicit Threads(size_t most) { threads_.reserve(most); }  // so that starting one needs no memory of this vector
+  ~Threads() { join(); }
+
+  // Whether it could be started: a process may have too many of them already, or too little memory for one more.
+  template <class Work>
+  bool start(Work work) {
+    try {
+      threads_.emplace_back(std::move(work));
+      return true;
+    } catch (const std::system_error&) {
+      return false;
+    } catch (const std::bad_alloc&) {
+      return false;
+    }
+  }
+
+  bool empty() const { return threads_.empty(); }
+
+  void join() {
+    for (std::thread& thread : threads_) thread.join();
+    threads_.clear();
+  }
+
+ private:
+  std::vector<std::thread> threads_;
 };
 
 // Whether one worker leads and the other threads share its products: where there are fewer rows than threads, or few
@@ -56,27 +91,20 @@ void run_operation(const Operation<T>& operation, Task<T> task, int threads, boo
   std::vector<AlignedMemory> spaces;  // all before any thread starts: out of memory is an exception of this thread
   spaces.reserve(size_t(count));
   for (int64_t i = 0; i < count; ++i) spaces.push_back(allocate_aligned(operation.workspace(task)));
-  std::vector<std::thread> helpers, workers;
-  helpers.reserve(size_t(threads));  // so that nothing but a missing thread can fail below
-  workers.reserve(size_t(count));
-  try {
-    for (int part = 1; is_shared && part < threads; ++part) {
-      helpers.emplace_back([&shared, part] { help(shared, part); });
-      shared.helpers = part;
-    }
-  } catch (const std::system_error&) {  // no more threads to be had: those that there are help
-  }
   Countdown countdown{size_t(count)};
+  Threads helpers{size_t(threads)}, workers{size_t(count)};
+  for (int part = 1; is_shared && part < threads; ++part) {
+    if (!helpers.start([&shared, part] { help(shared, part); })) break;  // those that there are help
+    shared.helpers = part;
+  }
   const int64_t first = is_long ? 0 : 1;
   for (int64_t i = first; i < count; ++i) {
-    try {
-      workers.emplace_back([&, i] {
-        operation.work(task, shared, spaces[size_t(i)].get());
-        countdown.arrive();
-      });
-    } catch (const std::system_error&) {  // those that there are take its rows
-      for (; i < count; ++i) countdown.arrive();
-    }
+    const auto take_rows = [&, i] {
+      operation.work(task, shared, spaces[size_t(i)].get());
+      countdown.arrive();
+    };
+    if (workers.start(take_rows)) continue;
+    for (; i < count; ++i) countdown.arrive();  // those that there are take its rows
   }
   if (workers.empty() || !is_long) {
     operation.work(task, shared, spaces[0].get());
@@ -85,9 +113,22 @@ void run_operation(const Operation<T>& operation, Task<T> task, int threads, boo
       if (supervisor.wants_stop(double(__atomic_load_n(&shared.finished, __ATOMIC_RELAXED)) / double(task.rows)))
         __atomic_store_n(&shared.stop, 1, __ATOMIC_RELAXED);
   }
-  for (std::thread& worker : workers) worker.join();
+  workers.join();
   dismiss_helpers(shared);
-  for (std::thread& helper : helpers) helper.join();
+  helpers.join();
+}
+
+void run_watched(const std::function<void(const int* stop)>& work, Supervisor& supervisor) {
+  int stop = 0;
+  Countdown countdown{1};
+  Threads worker{1};
+  const auto run = [&] {
+    work(&stop);
+    countdown.arrive();
+  };
+  if (!worker.start(run)) return work(&stop);
+  while (!countdown.wait())
+    if (supervisor.wants_stop(0.0)) __atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
 }
 
 template void run_operation<float>(const Operation<float>&, Task<float>, int, bool, Supervisor&);

@@ -5,11 +5,9 @@
 #include <stddef.h>
 
 #include <cstdlib>
+#include <functional>
 #include <memory>
 #include <new>
-#include <system_error>
-#include <thread>
-#include <vector>
 
 #include "engine.hpp"
 
@@ -29,11 +27,12 @@ inline AlignedMemory allocate_aligned(size_t bytes) {
   return memory;
 }
 
-// What the calling thread does while workers run: called now and then, returns true to stop them.
+// What the calling thread does while workers run: called now and then, returns true to stop them.  It throws nothing,
+// because threads are at work on what would be gone.
 class Supervisor {
  public:
   virtual ~Supervisor() = default;
-  virtual bool wants_stop(double finished_share) = 0;
+  virtual bool wants_stop(double finished_share) noexcept = 0;
 };
 
 // Runs an operation on up to `threads` workers, or on one that the other threads help (crew.hpp).  A short task runs on
@@ -41,5 +40,9 @@ class Supervisor {
 // (`is_long`) the calling thread only watches, so that it can answer signals at once.
 template <class T>
 void run_operation(const Operation<T>& operation, Task<T> task, int threads, bool is_long, Supervisor& supervisor);
+
+// Runs long work, which throws nothing, on a thread of its own while the calling thread watches; it ends early where
+// `stop` becomes other than 0.  Where there is no thread to be had it runs unwatched.
+void run_watched(const std::function<void(const int* stop)>& work, Supervisor& supervisor);
 
 }  // namespace pyfirstorder

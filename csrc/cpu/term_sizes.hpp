@@ -5,6 +5,7 @@
 // are on may all be among them: then the gradient there is zero, and its sign must not be that of a rounding.
 #pragma once
 
+#include "panels.hpp"
 #include "simd.hpp"
 
 namespace pyfirstorder::PYFIRSTORDER_TARGET {
@@ -47,12 +48,13 @@ inline void count_zeros(const T* values, int64_t count, typename VectorOf<T>::wo
 
 // Whether the terms A ⊗ W of the units are of like size, and their sums representable.
 template <class T>
-inline bool has_even_terms(const T* hidden_weight, const T* output_weight, int64_t d, int64_t m, int64_t k) {
+inline bool has_even_terms(const T* hidden_weight, const T* output_weight, int64_t d, int64_t m, int64_t k,
+                           const int* stop) {
   // a sum of m terms rounds by about so many ulps of a typical term, give or take a factor
   const double most_uneven = m > 128 ? double(m) / 8 : 16;
   constexpr double kLargest = sizeof(T) == 4 ? 0x1p125 : 0x1p1000, kSmallest = sizeof(T) == 4 ? 0x1p-100 : 0x1p-950;
   double largest = 0, roots = 0;
-  for (int64_t unit = 0; unit < m; ++unit) {
+  for (int64_t unit = 0; unit < m && !is_stopped(stop); ++unit) {
     const double size =
         double(largest_of_row(hidden_weight + unit * d, d)) * double(largest_of_column(output_weight + unit, k, m));
     largest = size > largest ? size : largest;
@@ -64,7 +66,8 @@ inline bool has_even_terms(const T* hidden_weight, const T* output_weight, int64
 
 // The most units whose term is zero in the same coordinate, over the coordinates where not all are.
 template <class T>
-inline int64_t most_zero_terms(const T* hidden_weight, const T* output_weight, int64_t d, int64_t m, int64_t k) {
+inline int64_t most_zero_terms(const T* hidden_weight, const T* output_weight, int64_t d, int64_t m, int64_t k,
+                               const int* stop) {
   int64_t silent = 0;  // units with a zero in A
   for (int64_t unit = 0; unit < m; ++unit)
     for (int64_t c = 0; c < k; ++c)
@@ -74,7 +77,7 @@ inline int64_t most_zero_terms(const T* hidden_weight, const T* output_weight, i
       }
   constexpr int64_t kColumns = 64;  // of W, counted at a time
   int64_t most = silent;
-  for (int64_t first = 0; first < d; first += kColumns) {
+  for (int64_t first = 0; first < d && !is_stopped(stop); first += kColumns) {
     const int64_t columns = d - first < kColumns ? d - first : kColumns;
     typename VectorOf<T>::word zeros[kColumns] = {};
     for (int64_t unit = 0; unit < m; ++unit) count_zeros(hidden_weight + unit * d + first, columns, zeros);

@@ -1,5 +1,6 @@
 // Kernels in the order of an operation.  Compiled by nvcc for GPUs, and by a plain compiler for fibres (threads.hpp).
 #include "engine.hpp"
+#include "hopper.hpp"
 #include "launch.hpp"
 #include "warp.hpp"
 // after the words that they are written in
@@ -33,6 +34,7 @@ Call<T> call_of(const Part<T>& part, void* workspace) {
   call.task.network = static_cast<const Network<T>*>(workspace);
   call.first = part.first;
   call.rows = part.rows;
+  call.for_hopper = part.for_hopper;
   const int64_t needed = (part.rows + kBlockWarps - 1) / kBlockWarps, most = most_blocks();
   call.warps = (needed < most ? needed : most) * kBlockWarps;
   return call;
@@ -80,12 +82,18 @@ class Launcher {
                Rows<const T> start, Rows<T> c, bool rounds) const {
     if constexpr (kHasHalves<T>) {
       const TensorJob job = {read_only(x.halves), space.live, matrix.halves, matrix.depth, matrix.columns, start, c};
-      if (rounds) launch<TensorProduct<1>>(name, job, TensorProduct<1>::blocks(job), stream_);
-      else launch<TensorProduct<3>>(name, job, TensorProduct<3>::blocks(job), stream_);
+      if (rounds) multiply<1>(name, job);
+      else multiply<3>(name, job);
     } else {
       const ProductJob<T> job = {x.numbers, space.live, matrix, start.data, c};
       launch<Product<T>>(name, job, Product<T>::blocks(job), stream_);
     }
+  }
+
+  template <int kTerms>
+  void multiply(const char* name, const TensorJob& job) const {
+    if (call_.for_hopper) return launch_hopper_product<kTerms>(name, job, stream_);
+    launch<TensorProduct<kTerms>>(name, job, TensorProduct<kTerms>::blocks(job), stream_);
   }
 
   const Call<T>& call_;
@@ -183,6 +191,10 @@ void run_operation(Operation operation, const Call<T>& call, void* stream, void 
 }  // namespace pyfirstorder::PYFIRSTORDER_TARGET
 
 namespace pyfirstorder::cuda {
+
+bool has_hopper_products() {
+  return PYFIRSTORDER_TARGET::has_hopper_products();
+}
 
 template <class T>
 size_t workspace_bytes(Operation operation, const Part<T>& part) {

@@ -44,7 +44,11 @@ struct Part {
   Task<T> task;
   Weights<T> weights;
   int64_t first, rows;
+  bool for_hopper;  // products of hopper_product.hpp: where has_hopper_products() says so
 };
+
+// Whether the current device multiplies as hopper_product.hpp does.
+bool has_hopper_products();
 
 template <class T>
 size_t workspace_bytes(Operation operation, const Part<T>& part);

@@ -4,36 +4,57 @@
 #include <setjmp.h>
 #include <ucontext.h>
 
+#include <deque>
 #include <memory>
 
 namespace pyfirstorder::fibres {
 namespace {
 
 constexpr size_t kStackBytes = 64 << 10;
+constexpr int kPoison = 0xFF;  // NaN, as floats and as halves
+constexpr size_t kSharedAlignment = 1024;
+constexpr int kFirstMoves = 97;  // threads from turn to turn: within another warp, and elsewhere in it
 
 struct Strand {
   Fibre fibre;
   ucontext_t start;
   jmp_buf place;
   bool started = false, ended = false;
-  Group* waits_for = nullptr;  // and the round that must be over
-  int64_t round = 0;
+  const int64_t* waits_for = nullptr;  // a counter, and what it must no longer be
+  int64_t seen = 0;
   std::unique_ptr<char[]> stack;
 };
 
 struct Schedule {
-  std::vector<Strand> strands;
-  std::vector<Group> warps;
+  std::deque<Strand> strands;  // which stay where they are: a context points into itself
+  std::vector<Group> warps, warp_groups;
   Group all;
+  std::vector<char> memory;
+  size_t shared_bytes = 0;
   Block block;
   jmp_buf home;
   ucontext_t home_context;
-  int running = 0;
+  int running = 0, threads = 0;  // strands may be more, for their stacks
   void (*body)(const void*);
   const void* argument;
 };
 
 thread_local Schedule* schedule = nullptr;
+
+// All halves as floats: the conversion is a call of the compiler's library, and products are made of little else.
+struct HalfTable {
+  float values[1 << 16];
+
+  HalfTable() {
+    for (int bits = 0; bits < 1 << 16; ++bits) {
+      const uint16_t narrow = uint16_t(bits);
+      _Float16 half;
+      memcpy(&half, &narrow, sizeof half);
+      values[bits] = float(half);
+    }
+  }
+};
+const HalfTable kHalves;
 
 void enter() {
   Schedule& s = *schedule;
@@ -53,11 +74,13 @@ void enter() {
 }
 
 void prepare(Schedule& s) {
-  s.all = Group{int(s.strands.size()), 0, 0, {}, {}};
+  s.all = Group{s.threads, 0, 0, {}, {}};
   for (Group& warp : s.warps) warp = Group{32, 0, 0, {}, {}};
-  for (size_t i = 0; i < s.strands.size(); ++i) {
+  for (Group& warp_group : s.warp_groups) warp_group = Group{128, 0, 0, {}, {}};
+  s.memory.assign(s.shared_bytes ? s.shared_bytes + kSharedAlignment : 0, char(kPoison));
+  for (size_t i = 0; i < size_t(s.threads); ++i) {
     Strand& strand = s.strands[i];
-    strand.fibre = {int(i), &s.block, &s.warps[i / 32], &s.all, {}, 0};
+    strand.fibre = {int(i), &s.block, &s.warps[i / 32], &s.all, {}, 0, &s.warp_groups[i / 128], {}, {}, 0};
     strand.started = strand.ended = false;
     strand.waits_for = nullptr;
     if (!strand.stack) {
@@ -74,14 +97,15 @@ void prepare(Schedule& s) {
 // One block to its end.
 bool run_block(Schedule& s) {
   prepare(s);
-  const int count = int(s.strands.size());
+  const int count = s.threads;
   int left = count;
   for (int64_t turn = 0; left > 0; ++turn) {
     bool moved = false;
     for (int step = 0; step < count; ++step) {
-      const int i = turn % 2 ? count - 1 - step : step;  // there and back: nothing may rely on an order
+      // there and back, from another thread in every turn: nothing may rely on an order
+      const int i = int((kFirstMoves * (turn + 1) + (turn % 2 ? count - 1 - step : step)) % count);
       Strand& strand = s.strands[size_t(i)];
-      if (strand.ended || (strand.waits_for && strand.waits_for->round == strand.round)) continue;
+      if (strand.ended || (strand.waits_for && *strand.waits_for == strand.seen)) continue;
       strand.waits_for = nullptr;
       resume(s, i);
       moved = true;
@@ -99,16 +123,25 @@ Fibre* current() {
 }
 
 void wait(Group& group) {
-  Schedule& s = *schedule;
   if (++group.arrived == group.size) {
     group.arrived = 0;
     ++group.round;
     return;
   }
+  wait_for_change(group.round);
+}
+
+void wait_for_change(const int64_t& counter) {
+  Schedule& s = *schedule;
   Strand& strand = s.strands[size_t(s.running)];
-  strand.waits_for = &group;
-  strand.round = group.round;
+  strand.waits_for = &counter;
+  strand.seen = counter;
   if (_setjmp(strand.place) == 0) _longjmp(s.home, 1);
+}
+
+char* shared_memory() {
+  const uintptr_t begin = uintptr_t(schedule->memory.data());
+  return schedule->memory.data() + (kSharedAlignment - begin % kSharedAlignment) % kSharedAlignment;
 }
 
 uint16_t half_bits(float value) {
@@ -119,9 +152,12 @@ uint16_t half_bits(float value) {
 }
 
 float of_half_bits(uint16_t bits) {
-  _Float16 half;
-  memcpy(&half, &bits, sizeof half);
-  return float(half);
+  return kHalves.values[bits];
+}
+
+float cut_off(double sum) {
+  const float nearest = float(sum);
+  return fabs(double(nearest)) > fabs(sum) ? nextafterf(nearest, 0.0f) : nearest;
 }
 
 void multiply_tile(float (&sums)[4], const uint32_t (&left)[4], const uint32_t (&right)[2]) {
@@ -139,8 +175,7 @@ void multiply_tile(float (&sums)[4], const uint32_t (&left)[4], const uint32_t (
   for (int c = 0; c < 4; ++c) {
     double sum = sums[c];
     for (int k = 0; k < 16; ++k) sum += element(row + 8 * (c / 2), k, 0, 1) * element(column + c % 2, k, 4, 0);
-    const float nearest = float(sum);
-    sums[c] = fabs(double(nearest)) > fabs(sum) ? nextafterf(nearest, 0.0f) : nearest;
+    sums[c] = cut_off(sum);
   }
 }
 
@@ -155,19 +190,28 @@ void end_copies() {
 
 void wait_for_copies(int64_t later) {
   Fibre& fibre = *current();
+  const std::vector<char>& memory = schedule->memory;
   size_t kept = 0;
   for (const Copy& copy : fibre.copies) {
     if (copy.group >= fibre.groups - later) fibre.copies[kept++] = copy;
-    else if (copy.from) memcpy(copy.to, copy.from, 16);
-    else memset(copy.to, 0, 16);
+    else if (copy.to >= memory.data() && copy.to < memory.data() + memory.size()) fibre.landed.push_back(copy);
+    else finish(copy);
   }
   fibre.copies.resize(kept);
 }
 
-bool run(int64_t blocks, int threads, void (*body)(const void*), const void* argument) {
+void finish(const Copy& copy) {
+  if (copy.from) memcpy(copy.to, copy.from, 16);
+  else memset(copy.to, 0, 16);
+}
+
+bool run(int64_t blocks, int threads, void (*body)(const void*), const void* argument, size_t shared_bytes) {
   static thread_local Schedule own;  // whose stacks are used again
-  own.strands.resize(size_t(threads));
+  if (own.strands.size() < size_t(threads)) own.strands.resize(size_t(threads));
+  own.threads = threads;
   own.warps.resize(size_t(threads / 32));
+  own.warp_groups.resize(size_t((threads + 127) / 128));
+  own.shared_bytes = shared_bytes;
   own.body = body;
   own.argument = argument;
   schedule = &own;

@@ -30,18 +30,36 @@ struct Copy {
   int64_t group;
 };
 
+// A product of a warp group (hopper_fibres.hpp) that may be computed at any time until it is waited for.
+struct WideProduct {
+  float* sums;
+  uint64_t left, right;
+  bool from_zero;
+  int64_t group;
+};
+
 struct Fibre {
   int thread;
   Block* block;
   Group *warp, *all;
   std::vector<Copy> copies;
   int64_t groups;  // of copies that have been ended
+  Group* warp_group;
+  std::vector<Copy> landed;  // and not shown to tensor cores
+  std::vector<WideProduct> products;
+  int64_t product_groups;
 };
 
 Fibre* current();
 
 // Returns when all of the group have come.
 void wait(Group& group);
+
+// Returns once the counter is another than now.
+void wait_for_change(const int64_t& counter);
+
+// The block's memory that was asked for with the launch, at a multiple of 1,024 bytes.
+char* shared_memory();
 
 inline void wait_for_block() {
   wait(*current()->all);
@@ -77,15 +95,19 @@ inline uint32_t ballot(bool flag) {
 uint16_t half_bits(float value);
 float of_half_bits(uint16_t bits);
 
-// As a tensor core does it: exact products, whose sum is cut off, not rounded.
+// A sum as tensor cores leave it: cut off, not rounded.
+float cut_off(double sum);
+
+// As a tensor core does it: exact products, whose sum is cut off.
 void multiply_tile(float (&sums)[4], const uint32_t (&left)[4], const uint32_t (&right)[2]);
 
-// Copies arrive as late as they may.
+// Copies arrive as late as they may; in `shared_memory`, whose readers are tensor cores, when they are shown to those.
 void copy_ahead(void* to, const void* from, bool inside);
 void end_copies();
 void wait_for_copies(int64_t later);
+void finish(const Copy& copy);
 
 // Runs `body(argument)` on all threads of all blocks, block after block; false if a block can get no further.
-bool run(int64_t blocks, int threads, void (*body)(const void*), const void* argument);
+bool run(int64_t blocks, int threads, void (*body)(const void*), const void* argument, size_t shared_bytes = 0);
 
 }  // namespace pyfirstorder::fibres

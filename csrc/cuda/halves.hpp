@@ -39,10 +39,10 @@ PYFIRSTORDER_INLINE float power_of_two(int exponent) {
   return of_bits<float>((inside + 127) << 23);
 }
 
-// value · 2^exponent, which need not be a float by itself.
+// value · 2^exponent, which need not be a float by itself: rounded once, where the result is a normal number.
 PYFIRSTORDER_INLINE float times_power_of_two(float value, int exponent) {
-  const int half = exponent / 2;
-  return value * power_of_two(half) * power_of_two(exponent - half);
+  const int inside = exponent < -126 ? -126 : exponent > 127 ? 127 : exponent;
+  return value * power_of_two(inside) * power_of_two(exponent - inside);
 }
 
 // The n numbers `value(j)` of a row, by one warp; zeros follow them.

@@ -18,6 +18,7 @@ struct Call {
   char* space;
   int64_t first, rows;  // rows of the whole task that this part is
   int64_t warps;        // of a kernel on rows
+  bool for_hopper;      // which products: with the same bits
 };
 
 template <class T>

@@ -78,7 +78,8 @@ PYFIRSTORDER_INLINE void merge_outcome(const Task<T>& task, const Outcome<T>& ou
   sync_warp();  // all lanes have read what they are going to write
   if (last_is_better) write_last(task, outcome);
   if (best_is_better) write_best(task, outcome);
-  if (first || largest != largest || outcome.best_loss > largest) result.best_loss[job] = outcome.best_loss;
+  // of two zeros with different signs the first to come would stay
+  if (first || largest != largest || outcome.best_loss > largest) result.best_loss[job] = outcome.best_loss + T(0);
   result.steps[job] = (first ? 0 : steps) + outcome.steps;
 }
 

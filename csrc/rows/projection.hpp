@@ -11,8 +11,10 @@
 
 namespace pyfirstorder::PYFIRSTORDER_TARGET {
 
-// Doubles below this radius are projected at a larger scale: their shares would be denormal.
+// Doubles below this radius are projected at a larger scale: their shares would be denormal.  Those above the other one
+// at a smaller scale: their sums would overflow.
 constexpr double kDenormalRadius = 0x1p-900, kDenormalScale = 0x1p600;
+constexpr double kHugeRadius = 0x1p900, kHugeScale = 0x1p-600;
 
 // The allowed set around one sample; arrays are padded rows.
 template <class T>
@@ -88,21 +90,23 @@ PYFIRSTORDER_INLINE double norm_of(const T* delta, const RowBall<T>& ball) {
   return ball.norm == Norm::l2 ? l2_norm(delta, ball.features) : sum_magnitudes(delta, ball.features);
 }
 
+// The power of two that the problem is scaled by.
 template <class T>
-PYFIRSTORDER_INLINE bool has_denormal_radius(const RowBall<T>& ball) {
-  return sizeof(T) == 8 && ball.given_radius < kDenormalRadius;
+PYFIRSTORDER_INLINE double scale_of(const RowBall<T>& ball) {
+  if (sizeof(T) == 4) return 1;
+  return ball.given_radius < kDenormalRadius ? kDenormalScale : ball.given_radius > kHugeRadius ? kHugeScale : 1;
 }
 
-// The accepted and the target radius of the problem scaled by kDenormalScale.
+// The accepted and the target radius of the scaled problem.
 template <class T>
 PYFIRSTORDER_INLINE Radii scaled_radii(const RowBall<T>& ball) {
-  return radii<T>(ball.given_radius * kDenormalScale, ball.norm, ball.true_features);
+  return radii<T>(ball.given_radius * scale_of(ball), ball.norm, ball.true_features);
 }
 
 // Whether the norm of δ, ℓ2 or ℓ1, is within the accepted radius.
 template <class T>
 PYFIRSTORDER_INLINE bool is_inside(const T* delta, const RowBall<T>& ball) {
-  if (ball.norm == Norm::l2 && has_denormal_radius(ball))
+  if (ball.norm == Norm::l2 && scale_of(ball) > 1)
     return scaled_l2_norm(delta, ball.features, kDenormalScale) <= scaled_radii(ball).accept;
   return norm_of(delta, ball) <= ball.radius.accept;
 }
@@ -214,13 +218,14 @@ PYFIRSTORDER_INLINE Threshold l1_threshold(const T* v, const RowBall<T>& ball, d
   return threshold;
 }
 
-// Brings a row that is many orders larger than the radius nearer to it, so that their ratio is a normal number: the
-// nearest point of a ball depends only on where v points.
+// Brings a row that is many orders larger than the radius nearer to it, so that their ratio, or the norm of the row, is
+// a normal number: the nearest point of a ball depends only on where v points.
 template <class T>
 PYFIRSTORDER_INLINE void bring_nearer(T* v, const RowBall<T>& ball) {
-  constexpr double kLargestRatio = 0x1p900;
+  constexpr double kLargestRatio = 0x1p900, kLargestSummand = 0x1p1000;
   const double most = double(largest_magnitude(v, ball.features));
-  if (!(most / kLargestRatio > ball.radius.target)) return;
+  const bool overflows = most > kLargestSummand && !ball.lower;  // with a box no norm of v is taken
+  if (!(most / kLargestRatio > ball.radius.target) && !overflows) return;
   const double down = power_of_two_scale(most), up = 0x1p60 / power_of_two_scale(ball.radius.target);
   for (int64_t j = 0; j < ball.features; j += kWideLanes)
     store_narrow(v + j, load_wide(v + j) * broadcast<Wide>(down) * broadcast<Wide>(up));
@@ -262,14 +267,13 @@ PYFIRSTORDER_INLINE void shrink_row(T* v, const RowBall<T>& ball) {
     scale_towards_zero(v, ball.features, ball.radius.target / reached);
 }
 
-// The same for a radius among the denormal doubles, whose products have few bits: the problem is scaled by a power of
-// two, which is exact, and the result comes back rounded towards zero.
-PYFIRSTORDER_INLINE void shrink_denormal_row(double* v, const RowBall<double>& ball, double* scratch) {
+// The same for a radius among the denormal doubles, whose products have few bits, or among the largest, whose sums
+// overflow: the problem is scaled by a power of two, and the result comes back rounded towards zero.
+PYFIRSTORDER_INLINE void shrink_scaled_row(double* v, const RowBall<double>& ball, double* scratch) {
   const int64_t n = ball.features;
-  const Wide bound = broadcast<Wide>(0x1p1000);
+  const Wide bound = broadcast<Wide>(0x1p1000), scale = broadcast<Wide>(scale_of(ball));
   const auto scaled = [&](const double* from, double* to) {
-    for (int64_t j = 0; j < n; j += kWideLanes)
-      store(to + j, max(min(load(from + j) * broadcast<Wide>(kDenormalScale), bound), -bound));
+    for (int64_t j = 0; j < n; j += kWideLanes) store(to + j, max(min(load(from + j) * scale, bound), -bound));
   };
   RowBall<double> large = ball;
   large.radius = scaled_radii(ball);
@@ -282,7 +286,7 @@ PYFIRSTORDER_INLINE void shrink_denormal_row(double* v, const RowBall<double>& b
   scaled(v, v);
   shrink_row(v, large);
   for (int64_t j = 0; j < n; j += lanes<double>()) {
-    const Wide value = load(v + j), scale = broadcast<Wide>(kDenormalScale), back = value / scale;
+    const Wide value = load(v + j), back = value / scale;
     store(v + j, select(abs(back * scale) > abs(value), one_smaller(back), back));
   }
 }
@@ -308,8 +312,8 @@ PYFIRSTORDER_INLINE bool project_row(T* v, const RowBall<T>& ball, T* scratch) {
     return true;
   }
   if constexpr (sizeof(T) == 8) {
-    if (has_denormal_radius(ball)) {
-      shrink_denormal_row(v, ball, scratch);
+    if (scale_of(ball) != 1) {
+      shrink_scaled_row(v, ball, scratch);
       return true;
     }
   }
@@ -349,7 +353,8 @@ PYFIRSTORDER_INLINE bool advance_row(const T* x, const T* step, const RowBall<T>
   return true;
 }
 
-// A point given from outside: unchanged where it is allowed, else the nearest that is.  scratch holds four rows.
+// A point given from outside: unchanged where it is allowed, else the nearest that is.  A difference beyond the range
+// of the type, which only points at both of its ends have, is taken for the largest number.  scratch holds four rows.
 template <class T>
 PYFIRSTORDER_INLINE void admit_row(const T* point, const RowBall<T>& ball, T* scratch, T* x) {
   T* const step = scratch + 3 * ball.features;
@@ -359,7 +364,9 @@ PYFIRSTORDER_INLINE void admit_row(const T* point, const RowBall<T>& ball, T* sc
     from = point;
     clear(step, ball.features);
   } else {
-    for (int64_t j = 0; j < ball.features; j += lanes<T>()) store(step + j, load(point + j) - load(ball.x0 + j));
+    const Vec<T> most = broadcast<Vec<T>>(largest_finite<T>());
+    for (int64_t j = 0; j < ball.features; j += lanes<T>())
+      store(step + j, max(min(load(point + j) - load(ball.x0 + j), most), -most));
     inside = is_inside(step, ball);
     for (int64_t j = 0; inside && ball.lower && j < ball.features; j += lanes<T>()) {
       const Vec<T> x0 = load(ball.x0 + j), p = load(point + j);

@@ -53,9 +53,9 @@ template <class T>
 PYFIRSTORDER_INLINE void random_start_row(const RowBall<T>& ball, int64_t features, bool on_sphere,
                                           const RandomKey& key, T* scratch, T* x) {
   const uint64_t whole = philox(key.seed, key.restart, key.sample, kSampleBlock).first;
-  // products of a denormal radius have few bits: they are taken at a larger scale
-  const double scale = has_denormal_radius(ball) ? kDenormalScale : 1.0;
-  const double radius = has_denormal_radius(ball) ? scaled_radii(ball).target : ball.radius.target;
+  // products of a denormal radius have few bits, and those of a huge one overflow: they are taken at another scale
+  const double scale = scale_of(ball);
+  const double radius = scale != 1 ? scaled_radii(ball).target : ball.radius.target;
   double pair[2], total = 0, factor = double(ball.eps);
   if (ball.norm != Norm::linf) {
     for (int64_t j = 0; j < features; j += 2)

@@ -66,12 +66,18 @@ PYFIRSTORDER_INLINE bool is_better(const LossValue<T>& value, const LossValue<T>
   return is_better(value.success, value.value, than.success, than.value);
 }
 
+// A value as it was found, which is no success if its loss is not finite.
+template <class T>
+PYFIRSTORDER_INLINE LossValue<T> finite_or_failed(LossValue<T> value) {
+  value.success &= value.value - value.value == 0;
+  return value;
+}
+
 // Takes the loss of an iterate into account; whether it is the best so far.
 template <class T>
 PYFIRSTORDER_INLINE bool take_value(Slot<T>& slot, const LossValue<T>& value) {
   slot.before = slot.now;
-  slot.now = value;
-  slot.now.success &= value.value - value.value == 0;
+  slot.now = finite_or_failed(value);
   if (slot.now.success && slot.first_success < 0) slot.first_success = slot.t;
   if (!(slot.best_loss >= slot.now.value) && slot.now.value == slot.now.value) slot.best_loss = slot.now.value;
   if (slot.has_best && !is_better(slot.now, slot.best)) return false;
@@ -84,14 +90,15 @@ PYFIRSTORDER_INLINE bool take_value(Slot<T>& slot, const LossValue<T>& value) {
 // itself.
 template <class T>
 PYFIRSTORDER_INLINE void settle_last(Slot<T>& slot, const LossValue<T>& value) {
-  slot.now = value;
-  if (value.success && slot.first_success < 0) slot.first_success = slot.t;
+  slot.now = finite_or_failed(value);
+  if (!(value.value - value.value == 0)) slot.status = Status::not_finite;
+  if (slot.now.success && slot.first_success < 0) slot.first_success = slot.t;
   if (value.value > slot.best_loss) slot.best_loss = value.value;
 }
 
 template <class T>
 PYFIRSTORDER_INLINE void settle_best(Slot<T>& slot, const LossValue<T>& value) {
-  slot.best = value;
+  slot.best = finite_or_failed(value);
 }
 
 }  // namespace pyfirstorder::PYFIRSTORDER_TARGET

@@ -11,6 +11,8 @@ import numpy as np
 from pyfirstorder import backends, checks, validate
 from pyfirstorder.attacks import make_objective
 from pyfirstorder.backends.reference.activations import ACTIVATIONS
+from pyfirstorder.backends.reference.attack import take_objective
+from pyfirstorder.backends.reference.losses import evaluate
 from pyfirstorder.certification import exact as programming
 from pyfirstorder.certification.functionals import upper_bounds
 from pyfirstorder.certification.objectives import functionals, loss_bounds
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from pyfirstorder.attacks import Bounds, Norm
+    from pyfirstorder.certification.region import Hidden, Region
     from pyfirstorder.network import TwoLayerNetwork
     from pyfirstorder.problem import Array, Objective, Weights
     from pyfirstorder.results import AttackResult
@@ -46,7 +49,18 @@ class Certificate:
     method : str
         "interval", "linear" or "exact".
     x_max : array (B, d) or None
-        With "exact", a maximiser that the solver found (NaN where it found none), up to its tolerances.
+        With "exact", the point of the largest loss among those at which the solver found the functionals' maxima, up to
+        its tolerances (NaN where it found none): the maximiser wherever ``bound`` is the maximum.
+
+    Examples
+    --------
+    >>> import numpy as np, pyfirstorder as fo
+    >>> net = fo.random_network(20, 64, seed=0)
+    >>> x, y = np.full((3, 20), 0.1), np.zeros(3)
+    >>> certificate = fo.certify(net, x, y, eps=0.05, norm="l2", loss="squared")
+    >>> attack = fo.pgd(net, x, y, eps=0.05, norm="l2", loss="squared")
+    >>> bool((attack.best_loss <= certificate.bound).all())
+    True
     """
 
     bound: Array
@@ -63,12 +77,38 @@ class Certificate:
         return float(np.mean(self.certified)) if len(self.certified) else float("nan")
 
     def gap(self, result: AttackResult) -> Array:
-        """``bound - attained``, at least 0: how far the attack's loss can be below the maximum, per sample."""
+        """``bound - attained`` of an attack, see `certification.gap`."""
         return gap(self, result)
 
 
 def gap(certificate: Certificate, result: AttackResult) -> Array:
-    """``bound - attained`` of an attack with the same network, loss, norm and radius, per sample."""
+    """``bound - attained``, at least 0: how far the attack's loss can be below the maximum, per sample.
+
+    Parameters
+    ----------
+    certificate : Certificate
+    result : AttackResult
+        Of an attack with the same network, samples, targets, loss, norm, radius and box.
+
+    Returns
+    -------
+    float64 array (B,)
+
+    Raises
+    ------
+    ValueError
+        If the result has another number of samples.
+
+    Examples
+    --------
+    >>> import numpy as np, pyfirstorder as fo
+    >>> from pyfirstorder.certification import gap
+    >>> net = fo.TwoLayerNetwork(np.eye(2), np.array([1.0, -1.0]), activation="identity")
+    >>> task = {"eps": 0.5, "loss": "linear"}
+    >>> x, y = np.array([[3.0, 1.0]]), np.array([[1.0]])
+    >>> gap(fo.certify(net, x, y, **task), fo.pgd(net, x, y, **task)).round(9) + 0.0  # a linear loss: no gap
+    array([0.])
+    """
     attained = as_numpy(result.best_loss).astype(np.float64)
     if attained.shape != certificate.bound.shape:
         raise ValueError(f"result: expected {len(certificate.bound)} samples, got {len(attained)}")
@@ -106,7 +146,10 @@ def certify(
         Scalars or arrays of the shape of a sample.
     method : str
         "interval"; "linear" (the lesser of interval and linear relaxation); "exact" (mixed-integer programming, for
-        relu, leaky_relu and identity with linf or l1, small networks; needs scipy); "auto" is "linear".
+        relu, leaky_relu and identity with linf or l1, small networks; needs scipy); "auto" is "linear".  "exact" finds
+        the maxima of linear functionals of the output.  So the bound is the maximum of the loss, up to the solver's
+        tolerances, where the loss rises with one of them or is the largest of several: linear, logistic, margin (not
+        targeted), squared with one output, cross_entropy with two.  Else it is sound, and may be above the maximum.
     time_limit : float
         Seconds for each program of "exact"; the bound of one that is cut off is sound, and looser.
     backend, threads
@@ -190,14 +233,16 @@ class _Task:
     def bound(self, x: Array, eps: Array, objective: Objective) -> tuple[Array, Array | None, Array | None]:
         """Bounds of the loss and of the margin for a block, and with "exact" the maximisers."""
         weights = self.weights
-        allowed = region(x, self.norm, eps, self.box)
-        units = hidden(weights, x, allowed, self.unit, self.multiply)
-        z0 = self._output(units.at_x)
-        wanted = functionals(objective, z0)
         with np.errstate(over="ignore", invalid="ignore"):
+            allowed = region(x, self.norm, eps, self.box)
+            units = hidden(weights, x, allowed, self.unit, self.multiply)
+            z0 = self._output(units.at_x)
+            wanted = functionals(objective, z0)
             found = relaxations(weights, units, self.method != "interval")
             upper = upper_bounds(weights, wanted, units, allowed, found, self.unit, self.multiply)
-            best = self._solve(x, eps, allowed, units, wanted, upper, found) if self.method == "exact" else None
+            best = None
+            if self.method == "exact":
+                best = self._solve(x, eps, allowed, units, objective, wanted, upper, found)
             value, margin = loss_bounds(objective, z0, upper, self.unit)
         return value, margin, best
 
@@ -207,14 +252,22 @@ class _Task:
         return np.asarray(self.multiply(np.asarray(sigma, dtype=np.float64), a.T) + c)
 
     def _solve(
-        self, x: Array, eps: Array, allowed: Any, units: Any, wanted: Array, upper: Array, found: list[Any]
+        self,
+        x: Array,
+        eps: Array,
+        allowed: Region,
+        units: Hidden,
+        objective: Objective,
+        wanted: Array,
+        upper: Array,
+        found: list[tuple[Array, Array, Array, Array]],
     ) -> Array:
-        """Lower the bounds of the functionals to their maxima; the point of the largest first functional stays."""
+        """Lower the bounds of the functionals to their maxima; the point of the largest loss of each sample."""
         a, c = self.weights.output_weight.astype(np.float64), self.weights.output_bias.astype(np.float64)
         best = np.full(x.shape, np.nan)
         largest = np.maximum(np.abs(found[0][1]), np.abs(found[0][3]))
         for i in range(len(x)):
-            top = -np.inf
+            points = []
             box = allowed.centre[i] - allowed.radius[i], allowed.centre[i] + allowed.radius[i]
             for q, row in enumerate(wanted[i]):
                 if not row.any():
@@ -229,6 +282,14 @@ class _Task:
                 steepest = 1.0 if self.weights.activation != "leaky_relu" else max(1.0, abs(self.weights.parameter))
                 error += steepest * float(sums @ units.error[i]) + 32 * self.unit * float(sums @ largest[i])
                 upper[i, q] = min(upper[i, q], solved.bound + row @ c + error)
-                if solved.delta is not None and upper[i, q] > top:
-                    top, best[i] = upper[i, q], x[i] + solved.delta
+                if solved.delta is not None:
+                    points.append(x[i] + solved.delta)
+            if points:
+                best[i] = self._largest(np.stack(points), take_objective(objective, np.full(len(points), i)))
         return best
+
+    def _largest(self, points: Array, objective: Objective) -> Array:
+        """The point of largest loss."""
+        w, b = self.weights.hidden_weight.astype(np.float64), self.weights.hidden_bias.astype(np.float64)
+        loss = evaluate(self._output(self.multiply(points, w.T) + b), objective)[0]
+        return np.asarray(points[np.argmax(loss)])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyfirstorder.certification.region import _OWN_UNIT, share
+from pyfirstorder.certification.region import _OWN_UNIT, may_overflow, share
 
 if TYPE_CHECKING:
     from pyfirstorder.certification.region import Hidden, Multiply, Region
@@ -39,7 +39,8 @@ def upper_bounds(
     largest = np.maximum(np.abs(found[0][1]), np.abs(found[0][3]))  # |σ| on the interval
     height = np.maximum(np.abs(units.lower), np.abs(units.upper))
     of_sigma = _ACTIVATION_ROUNDING * unit * (largest + np.minimum(height, 1.0))
-    of_z = share(m, unit) * (multiply(largest + of_sigma, np.abs(a).T) + np.abs(bias))
+    of_z = multiply(largest + of_sigma, np.abs(a).T) + np.abs(bias)
+    of_z = np.where(may_overflow(of_z, unit), np.inf, share(m, unit) * of_z)
     # |C| |A| >= |C A|: what cancels in α is summed in its magnitudes
     wide = multiply(np.abs(rows).reshape(-1, k), np.abs(a)).reshape(alpha.shape)
     common = np.einsum("bqk,bk->bq", np.abs(rows), of_z) + np.einsum("bqm,bm->bq", sizes, of_sigma)

@@ -68,7 +68,15 @@ def region(x: Array, norm: str, eps: Array, bounds: tuple[Array, Array] | None) 
     if bounds is not None:
         low, high = np.maximum(low, bounds[0] - x), np.minimum(high, bounds[1] - x)
         low, high = np.minimum(low, 0.0), np.maximum(high, 0.0)
-    return Region(norm, eps, 0.5 * (low + high), 0.5 * (high - low))
+    width = high - low
+    radius = np.where(np.isinf(width), 0.5 * high - 0.5 * low, 0.5 * width)
+    return Region(norm, eps, 0.5 * (low + high), radius)
+
+
+def may_overflow(scale: Array, unit: float) -> Array:
+    """Where a sum of such magnitudes may leave the range of an engine's type, and so end anywhere."""
+    largest = np.finfo(np.float32 if unit == unit_of(np.dtype(np.float32)) else np.float64).max
+    return ~(scale <= 0.5 * float(largest))
 
 
 def hidden(weights: Weights, x: Array, allowed: Region, unit: float, multiply: Multiply) -> Hidden:
@@ -83,7 +91,7 @@ def hidden(weights: Weights, x: Array, allowed: Region, unit: float, multiply: M
         dual = allowed.eps[:, None] * np.linalg.norm(w, ord=_DUAL[allowed.norm], axis=1)
         low, high = np.maximum(low, -dual), np.minimum(high, dual)
     scale = multiply(np.abs(x), sizes.T) + np.abs(b) + multiply(np.abs(allowed.centre), sizes.T) + reach
-    error = share(w.shape[1], unit) * scale
+    error = np.where(may_overflow(scale, unit), np.inf, share(w.shape[1], unit) * scale)
     return Hidden(at_x, scale, error, at_x + low - error, at_x + high + error)
 
 

@@ -19,21 +19,23 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from pyfirstorder.backends.reference.activations import ACTIVATIONS
+from pyfirstorder.backends.reference.attack import take_objective
 from pyfirstorder.backends.reference.losses import evaluate
+from pyfirstorder.dynamics import lanczos
 from pyfirstorder.dynamics.output_curvature import output_curvature
 from pyfirstorder.gradients import hessian_vector_product
+from pyfirstorder.interrupts import of_matrix
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from pyfirstorder.problem import Array, Objective, Weights
 
     Multiply = Callable[[Array, Array], Array]
 
 METHODS = ("auto", "dense", "hidden", "matrix-free")
-MOST_DENSE = 2048  # rows of a matrix whose eigenvalues are found directly: some seconds
 _FEWEST_FOR_LANCZOS = 20  # its basis of 20 vectors must fit
-_LANCZOS_ACCURACY = 1e-10
+_BLOCK_BYTES = 32 * 2**20  # of R, some of which are alive at once while they are made
 
 
 class Curvature(NamedTuple):
@@ -46,6 +48,17 @@ class Curvature(NamedTuple):
     scale: Array  # (B,), a bound of the sum of the magnitudes of all eigenvalues
     gram: list[Array]  # K, made when it is first wanted
     multiply: Multiply
+
+
+def blocks(weights: Weights, x: Array, objective: Objective, multiply: Multiply) -> Iterator[tuple[range, Curvature]]:
+    """Rows of x (B, d) and their terms, so many at a time that the k x k matrices of all stay small."""
+    outputs, units = weights.output_weight.shape
+    size = max(1, _BLOCK_BYTES // (8 * (outputs**2 + units)))
+    gram: list[Array] = []
+    for first in range(0, len(x), size):
+        part = slice(first, first + size)
+        terms = curvature(weights, x[part], take_objective(objective, part), multiply)
+        yield range(*part.indices(len(x))), terms._replace(gram=gram)
 
 
 def curvature(weights: Weights, x: Array, objective: Objective, multiply: Multiply) -> Curvature:
@@ -79,7 +92,7 @@ def largest_eigenvalue(terms: Curvature, row: int, free: Array, normal: Array, m
     units = len(terms.weights.hidden_weight)
     if method == "auto":
         smaller = "hidden" if units < dimension else "dense"
-        method = smaller if min(units, dimension) <= MOST_DENSE else "matrix-free"
+        method = smaller if min(units, dimension) <= lanczos.MOST_DENSE else "matrix-free"
     if method == "matrix-free" and len(chosen) > _FEWEST_FOR_LANCZOS:
         return _matrix_free(terms, row, chosen, across)
     if method == "hidden" and units <= dimension:  # beyond, it would have zeros that the Hessian has not
@@ -134,7 +147,7 @@ def _dense(hessian: Array, normal: Array) -> float:
         half = hessian @ u
         half -= (u @ half) * u
         hessian = (hessian - 2 * np.outer(u, half) - 2 * np.outer(half, u))[1:, 1:]
-    return float(np.linalg.eigvalsh((hessian + hessian.T) / 2)[-1])
+    return float(of_matrix(np.linalg.eigvalsh, (hessian + hessian.T) / 2)[-1])
 
 
 def _hidden(gram: Array, columns: Array, normal: Array, middle: Array, dimension: int, multiply: Multiply) -> float:
@@ -142,16 +155,16 @@ def _hidden(gram: Array, columns: Array, normal: Array, middle: Array, dimension
         q = columns @ normal
         gram = gram - np.outer(q, q)
     root = _root(gram)
-    found = float(np.linalg.eigvalsh(multiply(root.T, multiply((middle + middle.T) / 2, root)))[-1])
+    found = float(of_matrix(np.linalg.eigvalsh, multiply(root.T, multiply((middle + middle.T) / 2, root)))[-1])
     return max(found, 0.0) if dimension > len(gram) else found
 
 
 def _root(gram: Array) -> Array:
     """L with L Lᵀ = gram, which has eigenvalues of zero where W has not full rank."""
     try:
-        return np.linalg.cholesky(gram)
+        return of_matrix(np.linalg.cholesky, gram)
     except np.linalg.LinAlgError:
-        values, vectors = np.linalg.eigh(gram)
+        values, vectors = of_matrix(np.linalg.eigh, gram)
         return np.asarray(vectors * np.sqrt(np.maximum(values, 0)))
 
 
@@ -166,12 +179,6 @@ def _of_outputs(terms: Curvature, row: int, chosen: Array, normal: Array, dimens
 
 
 def _matrix_free(terms: Curvature, row: int, chosen: Array, normal: Array) -> float:
-    try:
-        from scipy.sparse.linalg import LinearOperator, eigsh
-    except ImportError:
-        raise ImportError(
-            "method: 'matrix-free' needs scipy, which is not installed; run: pip install \"pyfirstorder[lab]\""
-        ) from None
     beyond, part = float(terms.scale[row]), _columns(terms, chosen)
     weights, transposed = terms.weights._replace(hidden_weight=part), np.ascontiguousarray(part.T)
     at_row = (terms.slope[row, None], terms.bend[row, None], terms.output[row, None])
@@ -183,8 +190,4 @@ def _matrix_free(terms: Curvature, row: int, chosen: Array, normal: Array) -> fl
         image = hessian_vector_product(weights, *at_row, across, terms.multiply, transposed)[0]
         return np.asarray(image - (normal @ image + beyond * along) * normal)
 
-    start = np.random.default_rng(0).standard_normal(len(chosen))
-    start -= (normal @ start) * normal
-    operator = LinearOperator((len(chosen), len(chosen)), matvec=product, dtype=np.float64)
-    values = eigsh(operator, k=1, which="LA", v0=start, tol=_LANCZOS_ACCURACY, return_eigenvectors=False)
-    return float(values[0])
+    return float(lanczos.largest(product, len(chosen), 1, beyond, normal)[-1])

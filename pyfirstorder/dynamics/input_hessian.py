@@ -17,9 +17,9 @@ import numpy as np
 
 from pyfirstorder import backends, validate
 from pyfirstorder.attacks import make_objective
-from pyfirstorder.backends.reference.activations import ACTIVATIONS
-from pyfirstorder.backends.reference.losses import evaluate
-from pyfirstorder.dynamics.output_curvature import output_curvature
+from pyfirstorder.dynamics import lanczos
+from pyfirstorder.dynamics.curvature import blocks
+from pyfirstorder.interrupts import of_matrix
 from pyfirstorder.problem import PIECEWISE_LINEAR
 
 if TYPE_CHECKING:
@@ -30,10 +30,6 @@ if TYPE_CHECKING:
     from pyfirstorder.network import TwoLayerNetwork
     from pyfirstorder.problem import Array
 
-# Beyond this size a dense symmetric eigenproblem takes more than some 10 s and 100 MB on a core.
-LARGEST_DENSE = 2048
-_LANCZOS_SEED = 0  # of the starting vector: the same figures in every call
-
 
 class InputHessian(NamedTuple):
     """``Fᵀ M F`` at one point, M = diag(bend) + Sᵀ R S."""
@@ -42,14 +38,20 @@ class InputHessian(NamedTuple):
     bend: Array  # (r,)
     signal: Array  # S (k, r)
     output_hessian: Array  # R (k, k)
+    magnitude: float  # a bound of the magnitudes of the eigenvalues
     multiply: Callable[[Array, Array], Array]
     kept: dict[str, Any]  # what is derived from F alone, shared by points with the same F
 
     def times(self, u: Array) -> Array:
-        """The products (n, d) of the Hessian with rows u (n, d)."""
-        q = self.multiply(u, self.factor.T)
+        """The products (n, d) of the Hessian with rows u (n, d).
+
+        F stands on the left, because u has few rows and the engine packs what stands on the right.
+        """
+        if "transposed" not in self.kept:
+            self.kept["transposed"] = np.ascontiguousarray(self.factor.T)
+        q = self.multiply(self.factor, u.T).T
         back = self.bend * q + ((q @ self.signal.T) @ self.output_hessian) @ self.signal
-        return self.multiply(back, self.factor)
+        return self.multiply(self.kept["transposed"], back.T).T
 
     def dense(self) -> Array:
         """The Hessian itself, (d, d)."""
@@ -58,24 +60,24 @@ class InputHessian(NamedTuple):
     def eigenvalues(self, count: int) -> Array:
         """The ``count`` algebraically largest eigenvalues, in descending order."""
         rows, d = self.factor.shape
-        if min(rows, d) > LARGEST_DENSE and count < d:
-            return np.sort(self._by_lanczos(count, "LA")[0])[::-1]
+        if min(rows, d) > lanczos.MOST_DENSE and count < d:
+            return self._largest(count)
         if d <= rows:
-            values = np.linalg.eigvalsh(self.dense())
+            values = of_matrix(np.linalg.eigvalsh, self.dense())
         else:
-            values = np.concatenate((np.linalg.eigvalsh(self._reduced()[0]), np.zeros(d - rows)))
+            values = np.concatenate((of_matrix(np.linalg.eigvalsh, self._reduced()[0]), np.zeros(d - rows)))
         return np.sort(values)[::-1][:count]
 
     def most_bent(self, count: int) -> tuple[Array, Array]:
         """The ``count`` eigenvalues of largest magnitude, the largest first, and their eigenvectors as rows."""
         rows, d = self.factor.shape
-        if min(rows, d) > LARGEST_DENSE:
-            values, vectors = self._by_lanczos(count, "LM")
+        if min(rows, d) > lanczos.MOST_DENSE:
+            values, vectors = lanczos.most_bent(self._product, d, count)
         elif d <= rows:
-            values, vectors = np.linalg.eigh(self.dense())
+            values, vectors = of_matrix(np.linalg.eigh, self.dense())
         else:
             reduced, basis = self._reduced()
-            values, vectors = np.linalg.eigh(reduced)
+            values, vectors = of_matrix(np.linalg.eigh, reduced)
             vectors = basis @ vectors
             if rows < count:  # the rest of the space, in which the loss does not bend
                 values, vectors = np.pad(values, (0, count - rows)), np.pad(vectors, ((0, 0), (0, count - rows)))
@@ -85,7 +87,7 @@ class InputHessian(NamedTuple):
     def _reduced(self) -> tuple[Array, Array]:
         """``T M Tᵀ`` (r, r) and Q (d, r), for r < d."""
         if "qr" not in self.kept:
-            self.kept["qr"] = np.linalg.qr(self.factor.T)
+            self.kept["qr"] = of_matrix(np.linalg.qr, self.factor.T)
         basis, triangle = self.kept["qr"]
         return self._seen_from(triangle), basis
 
@@ -95,16 +97,16 @@ class InputHessian(NamedTuple):
         made = self.multiply(sides * self.bend, sides.T) + (through @ self.output_hessian) @ through.T
         return 0.5 * (made + made.T)  # products round the two halves differently
 
-    def _by_lanczos(self, count: int, which: str) -> tuple[Array, Array]:
-        try:
-            from scipy.sparse.linalg import LinearOperator, eigsh
-        except ImportError as error:
-            raise ImportError('eigenvalues of large networks need scipy: pip install "pyfirstorder[lab]"') from error
-        d = self.factor.shape[1]
-        operator = LinearOperator((d, d), matvec=lambda u: self.times(u.reshape(1, d))[0], dtype=np.float64)
-        start = np.random.default_rng(_LANCZOS_SEED).standard_normal(d)
-        values, vectors = eigsh(operator, k=count, which=which, v0=start)
-        return values, vectors
+    def _largest(self, count: int) -> Array:
+        """By Lanczos, which sees an eigenvalue once however often it is there: zeros are known to be d - rows(F)."""
+        rows, d = self.factor.shape
+        found = lanczos.largest(self._product, d, count, self.magnitude, None)
+        is_zero = np.abs(found) <= lanczos.ZERO * self.magnitude
+        zeros = np.zeros(min(count, max(d - rows, int(is_zero.sum()))))
+        return np.sort(np.concatenate((found[~is_zero], zeros)))[::-1][:count]
+
+    def _product(self, u: Array) -> Array:
+        return self.times(u.reshape(1, -1))[0]
 
 
 def input_hessians(
@@ -122,23 +124,16 @@ def input_hessians(
     objective = make_objective(net, rows, y, loss, targeted, chosen, count)
     weights = net.weights(np.float64)
     w, a = weights.hidden_weight, weights.output_weight
-    activation, parameter = ACTIVATIONS[weights.activation], weights.parameter
 
     def multiply(left: Array, right: Array) -> Array:
         return chosen.multiply(left, right, count)
 
-    h = multiply(rows, w.T) + weights.hidden_bias
-    output = multiply(np.asarray(activation.value(h, parameter), np.float64), a.T) + weights.output_bias
-    _, residual, scale = evaluate(output, objective)
-    slope = np.asarray(activation.derivative(h, parameter), np.float64)
-    outer = output_curvature(output, objective)
-    if weights.activation in PIECEWISE_LINEAR:
-        return (_through_outputs(w, a * slope[i], outer[i], multiply) for i in range(len(rows)))
-    bend = activation.curvature(h, parameter) * multiply(residual * scale[:, None], a)
-    kept: dict[str, Any] = {}
-    return (InputHessian(w, bend[i], a * slope[i], outer[i], multiply, kept) for i in range(len(rows)))
-
-
-def _through_outputs(w: Array, signal: Array, outer: Array, multiply: Callable[[Array, Array], Array]) -> InputHessian:
-    k = len(outer)
-    return InputHessian(multiply(signal, w), np.zeros(k), np.eye(k), outer, multiply, {})
+    is_linear, kept = weights.activation in PIECEWISE_LINEAR, dict[str, Any]()
+    for part, terms in blocks(weights, rows, objective, multiply):
+        for at in range(len(part)):
+            signal, outer, bound = a * terms.slope[at], terms.output[at], float(terms.scale[at])
+            if is_linear:
+                k = len(outer)
+                yield InputHessian(multiply(signal, w), np.zeros(k), np.eye(k), outer, bound, multiply, {})
+            else:
+                yield InputHessian(w, terms.bend[at], signal, outer, bound, multiply, kept)

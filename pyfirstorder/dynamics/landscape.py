@@ -66,6 +66,17 @@ class Landscape:
         How far each iterate lies from the plane: a projection is a point of the surface only where this is small.
     loss_name, targeted, eps, norm
         What the loss and the ball are; eps is None without a ball.
+
+    Examples
+    --------
+    >>> import numpy as np, pyfirstorder as fo
+    >>> from pyfirstorder import dynamics
+    >>> net = fo.TwoLayerNetwork(np.eye(2), np.array([1.0, 1.0]), activation="quadratic")  # x₁² + x₂²
+    >>> plane = dynamics.plane_along(np.zeros(2), np.eye(2))
+    >>> dynamics.landscape(net, np.zeros(2), 1.0, plane, loss="linear", span=1.0, points=3).loss
+    array([[2., 1., 2.],
+           [1., 0., 1.],
+           [2., 1., 2.]])
     """
 
     plane: Plane
@@ -149,6 +160,11 @@ def landscape(
     A point costs O(m) and O(km) for the outputs, after three products with W.  The mask costs O(pd), and O(pd log d)
     for ℓ1.
 
+    References
+    ----------
+    Li et al. 2018 (arXiv 1712.09913), on what a plane shows of a landscape and what it hides; Deng et al.
+    2020 (arXiv 2010.10650), whose figures these are.
+
     Examples
     --------
     >>> import numpy as np, pyfirstorder as fo
@@ -224,6 +240,10 @@ def landscapes(
     ------
     TypeError, ValueError
         If an argument is of the wrong kind or value; the message names it.
+
+    References
+    ----------
+    See `landscape`.
 
     Examples
     --------

@@ -44,6 +44,15 @@ class Maxima(NamedTuple):
         The end points.
     spread : float64 array (B,)
         The largest distance between two end points that converged, as a share of eps; NaN without one.
+
+    Examples
+    --------
+    >>> import numpy as np, pyfirstorder as fo
+    >>> from pyfirstorder import dynamics
+    >>> net = fo.TwoLayerNetwork(np.eye(2), np.array([3.0, 1.0]), activation="quadratic")
+    >>> found = dynamics.distinct_maxima(net, np.zeros((1, 2)), np.ones(1), eps=1.0, loss="linear", starts=8)
+    >>> found.labels.shape, found.x_adv.shape
+    ((1, 8), (1, 8, 2))
     """
 
     distinct: Array
@@ -120,6 +129,11 @@ def distinct_maxima(
     them apart.  Around a maximum inside of the ball where the loss bends by more than 2/t, ascent with step size t does
     not settle, and its end points are not converged: give it a smaller step size.  Two maxima nearer than
     ``distance * eps``, and a ridge of maxima that is sampled densely, are one.
+
+    References
+    ----------
+    Deng et al. 2020 (arXiv 2010.10650); Madry et al. 2018 (arXiv 1706.06083), section 3.1, where random starts
+    reach similar losses.
 
     Examples
     --------

@@ -83,6 +83,10 @@ def plane_along(origin: Array, directions: Array) -> Plane:
     TypeError, ValueError
         If an argument is of the wrong kind or value, or the directions are zero or lie along each other.
 
+    References
+    ----------
+    Golub & Van Loan 2013, "Matrix Computations", section 5.2.
+
     Examples
     --------
     >>> import numpy as np
@@ -123,6 +127,10 @@ def random_plane(x: Array, *, seed: int = 0, dimensions: int = 2) -> Plane:
     ------
     TypeError, ValueError
         If an argument is of the wrong kind or value; the message names it.
+
+    References
+    ----------
+    Muller 1959 (uniform directions from normal numbers); Li et al. 2018 (arXiv 1712.09913).
 
     Examples
     --------
@@ -180,6 +188,10 @@ def hessian_plane(
         ``dimensions``, so that it does not choose the directions (relu with one output has at most one).
     ImportError
         If the Hessian is so large that it needs scipy, which is not installed.
+
+    References
+    ----------
+    Li et al. 2018 (arXiv 1712.09913), who set eigenvalues of the Hessian beside such pictures.
 
     Examples
     --------
@@ -268,6 +280,10 @@ def three_point_plane(first: Array, second: Array, third: Array) -> Plane:
     TypeError, ValueError
         If an argument is of the wrong kind or value, or the points lie on one line.
 
+    References
+    ----------
+    Garipov et al. 2018 (arXiv 1802.10026), who draw a loss on the plane through three points.
+
     Examples
     --------
     >>> import numpy as np
@@ -298,6 +314,10 @@ def line_through(first: Array, second: Array) -> Plane:
     ------
     TypeError, ValueError
         If an argument is of the wrong kind or value, or the points are the same.
+
+    References
+    ----------
+    Goodfellow, Vinyals & Saxe 2015 (arXiv 1412.6544), whose profiles of a loss run along such lines.
 
     Examples
     --------

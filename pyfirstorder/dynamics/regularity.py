@@ -38,6 +38,15 @@ class Regularity(NamedTuple):
         Where ascents from random starts end.
     lipschitz : float64 array (B,)
         `gradient_lipschitz` along the segments from x to the end points, the largest of a sample.
+
+    Examples
+    --------
+    >>> import numpy as np, pyfirstorder as fo
+    >>> from pyfirstorder import dynamics
+    >>> net = fo.TwoLayerNetwork(np.eye(2), np.array([3.0, 1.0]), activation="quadratic")
+    >>> found = dynamics.regularity(net, np.zeros((1, 2)), np.ones(1), eps=1.0, loss="linear", top=2)
+    >>> found.spectrum, found.end_spectrum
+    (array([[6., 2.]]), array([[6., 2.]]))
     """
 
     spectrum: Array
@@ -95,6 +104,11 @@ def curvature_spectrum(
     of the ball the multiplier shifts it, which this does not look at.  At points where a piecewise-linear σ has a kink,
     and where margin or dlr change the logit that they choose, it is that of one side.  It says how the loss bends
     within an infinitesimal distance, and bounds nothing beyond.
+
+    References
+    ----------
+    Deng et al. 2020 (arXiv 2010.10650); Moosavi-Dezfooli et al. 2019 (arXiv 1811.09716), on curvature in
+    the input and adversaries.
 
     Examples
     --------
@@ -154,6 +168,10 @@ def gradient_lipschitz(
     largest ``‖∇²L‖₂`` on the segments between consecutive points.  Where σ has a kink, or the loss changes the logit
     that it chooses, the gradient jumps: the figure then grows without limit as the points come closer.
 
+    References
+    ----------
+    Nesterov 2004, "Introductory Lectures on Convex Optimization", section 1.2.2: the constant that bounds step sizes.
+
     Examples
     --------
     >>> import numpy as np, pyfirstorder as fo
@@ -188,6 +206,10 @@ def segments(starts: Array, ends: Array, points: int = _SEGMENT_POINTS) -> Array
     ------
     TypeError, ValueError
         If an argument is of the wrong kind or value; the message names it.
+
+    References
+    ----------
+    Goodfellow, Vinyals & Saxe 2015 (arXiv 1412.6544).
 
     Examples
     --------
@@ -247,6 +269,10 @@ def regularity(
     Notes
     -----
     See `curvature_spectrum`, `distinct_maxima` and `gradient_lipschitz` for what each figure says and what it does not.
+
+    References
+    ----------
+    Deng et al. 2020 (arXiv 2010.10650), whose claim these figures measure.
 
     Examples
     --------

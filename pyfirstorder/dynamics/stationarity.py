@@ -14,7 +14,7 @@ import numpy as np
 from pyfirstorder import backends, checks, validate
 from pyfirstorder.attacks import make_objective
 from pyfirstorder.dynamics.constraints import conditions
-from pyfirstorder.dynamics.curvature import METHODS, curvature, largest_eigenvalue
+from pyfirstorder.dynamics.curvature import METHODS, blocks, largest_eigenvalue
 from pyfirstorder.dynamics.tolerance import ROUNDINGS, tolerances
 from pyfirstorder.problem import PIECEWISE_LINEAR, Ball
 
@@ -33,7 +33,14 @@ _ORDERS = {"linf": np.inf, "l2": 2, "l1": 1}
 
 
 class Verdict(IntEnum):
-    """What a point of the ball is to the loss over the ball."""
+    """What a point of the ball is to the loss over the ball.
+
+    Examples
+    --------
+    >>> from pyfirstorder.dynamics import Verdict
+    >>> Verdict(2).name.lower().replace("_", " ")
+    'saddle'
+    """
 
     BOUNDARY_MAXIMUM = 0  # a strict local maximum with an active constraint of ball or box
     INTERIOR_MAXIMUM = 1  # a strict local maximum with none
@@ -67,6 +74,16 @@ class Stationarity:
         Coordinates that no active constraint fixes.
     linear_region : bool
         Whether σ is piecewise linear: then the verdicts speak of the linear region around each point alone.
+
+    Examples
+    --------
+    >>> import numpy as np, pyfirstorder as fo
+    >>> from pyfirstorder.dynamics import stationarity
+    >>> net = fo.TwoLayerNetwork(np.eye(2), np.array([3.0, 1.0]), activation="quadratic")  # 3 x₁² + x₂²
+    >>> center, up = np.zeros((1, 2)), np.ones(1)
+    >>> found = stationarity(net, np.array([[1.0, 0.0]]), up, x0=center, eps=1.0, norm="l2", loss="linear")
+    >>> found.multiplier, found.slack
+    (array([6.]), array([0.]))
     """
 
     verdict: Array
@@ -125,7 +142,8 @@ def stationarity(
         Hessian-vector products (needs SciPy).  "auto" takes the smaller of the first two, and the last where both are
         beyond 2,048.  A network that is linear around a point needs k x k numbers alone, whatever the method.
     backend, threads
-        See `pyfirstorder.forward`; everything is computed in float64.
+        See `pyfirstorder.forward`; everything is computed in float64.  Eigenvalues of matrices are NumPy's, whose
+        LAPACK has threads of its own (``OPENBLAS_NUM_THREADS``): one is best where other work shares the machine.
 
     Returns
     -------
@@ -181,14 +199,14 @@ def stationarity(
     residual = _residual(engine, delta, gradient, start, Ball(norm, eps, lower, upper), count)
     rounding = ROUNDINGS * float(np.finfo(ends.dtype).eps) * np.maximum(np.abs(start), np.abs(end))
     first = conditions(norm, delta, gradient, eps, _room(start, lower, upper), rounding, allowed)
-    terms = curvature(weights, end, objective, lambda left, right: engine.multiply(left, right, count))
-    zero = share * (terms.scale + first.shift)
     largest, verdict = np.full(len(end), np.nan), np.full(len(end), int(Verdict.NOT_STATIONARY), np.int8)
-    for row in range(len(end)):
-        largest[row] = largest_eigenvalue(terms, row, first.wide.free[row], first.wide.normal[row], method)
-        largest[row] -= first.shift[row]
-        if residual[row] <= allowed[row]:
-            verdict[row] = _verdict(terms, first, row, float(largest[row]), float(zero[row]), method)
+    for rows, terms in blocks(weights, end, objective, lambda left, right: engine.multiply(left, right, count)):
+        for at, row in enumerate(rows):
+            shift, wide = float(first.shift[row]), first.wide
+            found = largest_eigenvalue(terms, at, wide.free[row], wide.normal[row], method) - shift
+            zero, largest[row] = share * (float(terms.scale[at]) + shift), found
+            if residual[row] <= allowed[row]:
+                verdict[row] = _verdict(terms, at, first, row, found, zero, method)
     return Stationarity(
         verdict=verdict,
         residual=residual,
@@ -202,15 +220,18 @@ def stationarity(
     )
 
 
-def _verdict(terms: Curvature, first: Conditions, row: int, largest: float, zero: float, method: str) -> Verdict:
-    """What second order says of a point that is stationary."""
+def _verdict(
+    terms: Curvature, at: int, first: Conditions, row: int, largest: float, zero: float, method: str
+) -> Verdict:
+    """What second order says of a point that is stationary, the one at ``at`` of its block."""
     if largest < -zero:
         return Verdict.BOUNDARY_MAXIMUM if first.is_active[row] else Verdict.INTERIOR_MAXIMUM
     if largest <= zero:
         return Verdict.DEGENERATE
     if not first.is_weak[row]:
         return Verdict.SADDLE
-    held = largest_eigenvalue(terms, row, first.narrow.free[row], first.narrow.normal[row], method) - first.shift[row]
+    narrow = first.narrow
+    held = largest_eigenvalue(terms, at, narrow.free[row], narrow.normal[row], method) - float(first.shift[row])
     return Verdict.SADDLE if held > zero else Verdict.DEGENERATE
 
 

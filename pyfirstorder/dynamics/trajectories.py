@@ -45,6 +45,15 @@ class Trajectories:
         record, which an early end cuts short; -1 where the last recorded residual is above tol or not a number.
     result : AttackResult
         The attack itself.
+
+    Examples
+    --------
+    >>> import numpy as np, pyfirstorder as fo
+    >>> from pyfirstorder.dynamics import trace
+    >>> net = fo.random_network(20, 64, seed=0)
+    >>> run = trace(net, np.full((3, 20), 0.1), np.zeros(3), eps=0.1, norm="l2", loss="squared", steps=10)
+    >>> run.loss.shape, bool((np.diff(run.loss) >= 0).all())
+    ((3, 11), True)
     """
 
     loss: Array

@@ -1,9 +1,12 @@
 """The paper's ascent on the paper's problems, and what is measured of it.
 
 Networks are `random_network`; samples lie on the sphere of radius s, the *input scale*; the radius of the ball is
-ε = ρ s, ρ the *perturbation ratio*.  The ascent follows the gradient itself, with the step size ε / ‖∇L(x)‖ of each
-sample, so that neither the scale of the loss nor that of the input matters: its first step reaches the sphere.  A point
-counts as stationary where the residual is at most a thousandth of ‖∇L(x)‖ and of ε.  All of it is float64.
+ε = ρ s, ρ the *perturbation ratio*.  The ascent follows the gradient itself.  The step size of a sample is
+``min(ε / ‖∇L(x)‖, 0.1 / |λ|)``, λ the eigenvalue of largest magnitude of the Hessian at x: one step reaches the sphere
+where the gradient hardly turns within the ball, and elsewhere it is far below 2/|λ|, beyond which ascent overshoots.
+The tenth leaves room for the curvature to grow along the way, as the residual of the loss does.  A point counts as
+stationary where the residual is at most a thousandth of ‖∇L(x)‖ and of ε.  So neither the scale of the loss nor that of
+the input decides what is a step or a stationary point.  All of it is float64.
 """
 
 from __future__ import annotations
@@ -17,11 +20,14 @@ from pyfirstorder import dynamics
 from pyfirstorder.experiments.statistics import median_of
 
 if TYPE_CHECKING:
-    from pyfirstorder.experiments.experiment import Run
+    from pyfirstorder.experiments.experiment import Row, Run
     from pyfirstorder.network import TwoLayerNetwork
     from pyfirstorder.problem import Array
+    from pyfirstorder.results import AttackResult
 
 STATIONARY_SHARE = 1e-3  # of ε and of the gradient at the sample
+CURVATURE_SHARE = 0.1  # of 1/|λ|, see above
+_TINY = float(np.finfo(np.float64).tiny)
 
 
 class Problem(NamedTuple):
@@ -32,10 +38,15 @@ class Problem(NamedTuple):
     y: Array
     eps: float
     loss: str
+    norm: str = "l2"
+
+    def options(self, run: Run) -> dict[str, Any]:
+        """Arguments that all functions of the library share."""
+        return {"loss": self.loss, "backend": run.backend, "threads": run.threads}
 
 
-def random_problem(cell: dict[str, Any], run: Run, loss: str = "squared") -> Problem:
-    """The paper's random network and samples on the sphere, keyed by the repetition alone.
+def random_problem(cell: dict[str, Any], run: Run, loss: str = "squared", norm: str = "l2") -> Problem:
+    """The paper's random network and samples on the sphere, keyed by sizes and repetition alone.
 
     So all scales, ratios and activations of one repetition meet the same weights and directions.
     """
@@ -45,25 +56,36 @@ def random_problem(cell: dict[str, Any], run: Run, loss: str = "squared") -> Pro
     x = rng.standard_normal((cell["samples"], d))
     x *= cell["scale"] / np.linalg.norm(x, axis=1, keepdims=True)
     y = rng.choice([-1.0, 1.0], len(x))
-    return Problem(net, x, y, cell["ratio"] * cell["scale"], loss)
+    return Problem(net, x, y, cell["ratio"] * cell["scale"], loss, norm)
 
 
-class Ascent(NamedTuple):
-    """One run of the ascent: the trajectories, the step size of each sample, the residuals that count as zero."""
+class Local(NamedTuple):
+    """What a sample's surroundings look like to first and second order."""
 
-    trajectories: dynamics.Trajectories
-    step_size: Array
-    tol: Array
+    slope: Array  # (B,), ‖∇L(x)‖
+    bend: Array  # (B,), |λ|
+    reach: Array  # (B,), ε / ‖∇L(x)‖, the step that reaches the sphere
+
+    @property
+    def step_size(self) -> Array:
+        """The step size of each sample."""
+        return np.minimum(self.reach, CURVATURE_SHARE / np.maximum(self.bend, _TINY))
 
 
-def ascend(problem: Problem, steps: int, run: Run, iterates: bool = False, random_start: bool = False) -> Ascent:
-    """The ascent of all samples, recorded."""
-    options: dict[str, Any] = {"loss": problem.loss, "backend": run.backend, "threads": run.threads}
+def look_around(problem: Problem, run: Run) -> Local:
+    """Gradient and curvature at the samples."""
+    options = problem.options(run)
     _, gradient = fo.input_gradient(problem.net, problem.x, problem.y, **options)
-    lengths: Array = np.linalg.norm(gradient, axis=1)
-    step_size = np.divide(problem.eps, lengths, out=np.full_like(lengths, problem.eps), where=lengths > 0)
-    tol = STATIONARY_SHARE * np.where(lengths > 0, np.minimum(lengths, problem.eps), problem.eps)
-    trajectories = dynamics.trace(
+    slope: Array = np.linalg.norm(gradient, axis=1)
+    bend = np.abs(dynamics.curvature_spectrum(problem.net, problem.x, problem.y, **options)).max(axis=1)
+    return Local(slope, bend, problem.eps / np.maximum(slope, _TINY))
+
+
+def ascend(
+    problem: Problem, step_size: Array, steps: int, run: Run, tol: Array | None = None, **options: Any
+) -> dynamics.Trajectories:
+    """The ascent of all samples, recorded."""
+    return dynamics.trace(
         problem.net,
         problem.x,
         problem.y,
@@ -73,38 +95,38 @@ def ascend(problem: Problem, steps: int, run: Run, iterates: bool = False, rando
         step_size=step_size,
         direction="gradient",
         tol=tol,
-        iterates=iterates,
-        random_start=random_start,
         seed=run.seed,
+        **problem.options(run),
         **options,
     )
-    return Ascent(trajectories, step_size, tol)
 
 
-def measure(problem: Problem, steps: int, run: Run) -> dict[str, Any]:
-    """Shares of the verdicts over end points, and the median of the steps to tolerance."""
-    found = ascend(problem, steps, run)
+def tolerance(problem: Problem, around: Local) -> Array:
+    """The residual up to which a point counts as stationary."""
+    return STATIONARY_SHARE * np.minimum(np.where(around.slope > 0, around.slope, np.inf), problem.eps)
+
+
+def measure(problem: Problem, around: Local, steps: int, run: Run) -> tuple[Row, AttackResult]:
+    """Shares of the verdicts over end points, median steps to tolerance and residual at the end; and the attack."""
+    tol = tolerance(problem, around)
+    found = ascend(problem, around.step_size, steps, run, tol)
     verdicts = dynamics.stationarity(
         problem.net,
-        found.trajectories.result.x_adv,
+        found.result.x_adv,
         problem.y,
         x0=problem.x,
         eps=problem.eps,
         norm="l2",
-        loss=problem.loss,
-        tol=found.tol,
-        backend=run.backend,
-        threads=run.threads,
+        tol=tol,
+        **problem.options(run),
     )
-    taken = found.trajectories.steps_to_tolerance
-    kinds = dynamics.Verdict
-    maxima = np.isin(verdicts.verdict, (kinds.BOUNDARY_MAXIMUM, kinds.INTERIOR_MAXIMUM))
-    return {
-        "maxima": float(maxima.mean()),
-        "boundary": float((verdicts.verdict == kinds.BOUNDARY_MAXIMUM).mean()),
-        "saddles": float((verdicts.verdict == kinds.SADDLE).mean()),
-        "degenerate": float((verdicts.verdict == kinds.DEGENERATE).mean()),
-        "not_stationary": float((verdicts.verdict == kinds.NOT_STATIONARY).mean()),
+    taken = found.steps_to_tolerance
+    shares = {kind.name.lower(): float((verdicts.verdict == kind).mean()) for kind in dynamics.Verdict}
+    row = {
+        "maxima": shares["boundary_maximum"] + shares["interior_maximum"],
+        **shares,
         "median_steps": median_of(taken, taken < 0),
-        "share_within_steps": float((taken >= 0).mean()),
+        "within_steps": float((taken >= 0).mean()),
+        "residual": float(np.median(verdicts.residual / tol)) * STATIONARY_SHARE,
     }
+    return row, found.result

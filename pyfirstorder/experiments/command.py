@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -11,14 +12,15 @@ try:
 except ImportError as error:
     raise ImportError('the command line needs typer and rich: pip install "pyfirstorder[cli]"') from error
 
-from pyfirstorder import checks, validate
+from pyfirstorder import backends, checks, validate
 from pyfirstorder.experiments.catalogue import EXPERIMENTS
-from pyfirstorder.experiments.experiment import Outcome, Run
-from pyfirstorder.experiments.report import write_outcome, write_report
-from pyfirstorder.experiments.running import begin, perform
+from pyfirstorder.experiments.experiment import DEFAULT, FULL, QUICK, Outcome, Run
+from pyfirstorder.experiments.report import REPORT_FILES, write_outcome, write_report
+from pyfirstorder.experiments.running import begin, is_done, perform
 from pyfirstorder.options import Backend, Seed, Threads, bar_of
 
 ALL = "all"
+_LARGEST_SEED = 2**31 - 1
 
 
 def reproduce(
@@ -31,27 +33,35 @@ def reproduce(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of tables, figures and report.")] = Path(
         "report"
     ),
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a report of another size or seed.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a report of another size, seed or version.")
+    ] = False,
 ) -> None:
     """Measure the claims of Deng et al. 2020; the same command goes on after an interruption."""
     if quick and full:
         raise ValueError("--full: expected one of --quick and --full, got both")
     checks.choice("experiment", experiment, (*EXPERIMENTS, ALL))
-    chosen = list(EXPERIMENTS.values()) if experiment == ALL else [EXPERIMENTS[experiment]]
-    size = "quick" if quick else "full" if full else "default"
-    run = Run(checks.integer("seed", seed, 0, 2**31 - 1), validate.backend(backend), threads)
-    validate.threads(threads)
-    begin(output, size, run, overwrite)
+    size = QUICK if quick else FULL if full else DEFAULT
+    engine = backends.get(validate.backend(backend)).name
+    run = Run(checks.integer("seed", seed, 0, _LARGEST_SEED), engine, validate.threads(threads))
+    begin(output, size, run, overwrite, [*REPORT_FILES, *(f"{name}.csv" for name in EXPERIMENTS)])
     console = Console(highlight=False)
     outcomes: list[Outcome] = []
-    for each in chosen:
+    for name, each in EXPERIMENTS.items():
+        is_asked = experiment in (name, ALL)
+        if not is_asked and not is_done(each, size, output):
+            continue  # the report has what was done before, too
         with bar_of(console) as bar:
-            task = bar.add_task(each.name, total=len(each.cells(size)))
-            outcome = perform(each, size, run, output, lambda: bar.advance(task))
-        write_outcome(outcome, output)
+            task = bar.add_task(name, total=len(each.cells(size)))
+            outcome = perform(each, size, run, output, partial(bar.advance, task))
         outcomes.append(outcome)
-        _print(console, outcome)
-    for path in write_report(outcomes, size, run, output):
+        if is_asked:
+            write_outcome(outcome, output)
+            _print(console, outcome)
+    asked = ALL if len(outcomes) == len(EXPERIMENTS) else experiment
+    flag = "" if size == DEFAULT else f" --{size}"
+    command = f"pyfirstorder reproduce {asked}{flag} --seed {run.seed} --backend {engine}"
+    for path in write_report(outcomes, command, output):
         console.print(f"wrote {path}", soft_wrap=True)
 
 

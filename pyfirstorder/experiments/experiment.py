@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Cell = dict[str, Any]
 Row = dict[str, Any]
 
-SIZES = ("quick", "default", "full")
+SIZES = QUICK, DEFAULT, FULL = "quick", "default", "full"
 
 
 class Verdict(Enum):
@@ -29,11 +29,21 @@ class Verdict(Enum):
     DOES_NOT_HOLD = "does not hold"
 
 
+class Table(NamedTuple):
+    """Numbers for a reader, in words."""
+
+    header: tuple[str, ...]
+    lines: tuple[tuple[str, ...], ...]
+
+
 class Judgement(NamedTuple):
-    """A verdict, and the sentences with the numbers that it rests on."""
+    """A verdict, and what it rests on."""
 
     verdict: Verdict
+    key: str  # the numbers that say most, in a line
     findings: tuple[str, ...]
+    departures: tuple[str, ...]  # what of it does not bear out the paper
+    table: Table
 
 
 class Run(NamedTuple):
@@ -55,7 +65,7 @@ class Experiment(NamedTuple):
     cells: Callable[[str], list[Cell]]  # by size
     run: Callable[[Cell, Run], list[Row]]
     judge: Callable[[Sequence[Row]], Judgement]
-    draw: Callable[[Sequence[Row], Run], dict[str, Figure]]  # figures by name
+    draw: Callable[[Sequence[Row], Run], dict[str, Figure]]  # by names that begin with that of the experiment
 
 
 class Outcome(NamedTuple):
@@ -65,6 +75,7 @@ class Outcome(NamedTuple):
     rows: list[Row]
     judgement: Judgement
     figures: dict[str, Figure]
+    seconds: float  # of processors
 
 
 def verdict_of(passed: int, asked: int) -> Verdict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from pyfirstorder.experiments.statistics import column, distinct, mean_interval, where
@@ -21,37 +22,44 @@ _LABELS = {
     "ratio": "perturbation ratio ρ",
     "activation": "activation σ",
     "scale": "input scale s",
-    "epoch": "epoch",
 }
 
 
-def figure_of_sweeps(rows: Sequence[Row], factors: tuple[str, ...], quantities: Mapping[str, str]) -> Figure:
+def figure_of_sweeps(
+    rows: Sequence[Row], factors: tuple[str, ...], quantities: Mapping[str, str], logarithmic: tuple[str, ...] = ()
+) -> Figure:
     """A row of panels for each quantity, a column for each factor that was varied."""
-    figure = new_figure(2.9 * len(factors), 2.6 * len(quantities) + 0.4)
+    figure = new_figure(2.7 * len(factors), 2.6 * len(quantities) + 0.4)
     grid = figure.subplots(len(quantities), len(factors), squeeze=False, sharey="row")
     for panels, (name, label) in zip(grid, quantities.items()):
         for axes, factor in zip(panels, factors):
-            chosen = where(rows, factor=factor)
-            draw_intervals(axes, chosen, factor, name, COLOURS[0])
+            draw_intervals(axes, where(rows, factor=factor), factor, name, COLOURS[0])
             axes.set_xlabel(_LABELS.get(factor, factor), fontsize=9)
         panels[0].set_ylabel(label, fontsize=9)
+        if name in logarithmic:
+            panels[0].set_yscale("log")
     return figure
 
 
 def draw_intervals(
     axes: Axes, rows: Sequence[Row], factor: str, quantity: str, colour: str, label: str | None = None
 ) -> None:
-    """The mean of a quantity at each value of the factor, its interval, and every repetition as a dot."""
+    """The mean of a quantity at each value of the factor, its interval, and every repetition as a dot.
+
+    A repetition whose median of steps lies beyond all steps is drawn at their number, as a triangle.
+    """
     values = distinct(rows, factor)
     named = isinstance(values[0], str)
     places: list[Any] = list(range(len(values))) if named else values
     means = []
     for place, value in zip(places, values):
-        numbers = column(where(rows, **{factor: value}), quantity)
+        chosen = where(rows, **{factor: value})
+        numbers = column(chosen, quantity)
         found = mean_interval(numbers)
         means.append(found.mean)
-        axes.plot([place] * len(numbers), numbers, ".", color=colour, alpha=0.3, markersize=4, zorder=2)
-        if found.high < float("inf"):
+        for row, number in zip(chosen, numbers):
+            axes.plot(place, number, "." if row[quantity] is not None else "^", color=colour, alpha=0.3, markersize=4)
+        if math.isfinite(found.high):
             axes.plot([place, place], [found.low, found.high], color=colour, linewidth=1.5, zorder=3)
     line = "o" if named else "o-"
     axes.plot(places, means, line, color=colour, markersize=4.5, linewidth=1.4, label=label, zorder=4)

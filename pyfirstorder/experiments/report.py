@@ -6,55 +6,78 @@ import base64
 import csv
 import html
 import io
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pyfirstorder import files
-from pyfirstorder.config import __version__
+from pyfirstorder.config import show_config
+from pyfirstorder.experiments.experiment import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from matplotlib.figure import Figure
 
-    from pyfirstorder.experiments.experiment import Outcome, Row, Run
+    from pyfirstorder.experiments.experiment import Outcome, Row
 
-_TITLE = "First-order adversaries of two-layer networks: claims and measurements"
+TITLE = "First-order adversaries of two-layer networks: claims and measurements"
 _ABOUT = (
-    "Claims of Deng, He, Huang, Su, “Towards Understanding the Dynamics of the First-Order Adversaries” "
-    "(ICML 2020, arXiv 2010.10650), each with an experiment whose criterion was fixed before its numbers were seen."
+    "Deng, He, Huang and Su, “Towards Understanding the Dynamics of the First-Order Adversaries” (ICML 2020, arXiv "
+    "2010.10650), prove that projected gradient ascent on the input finds a local maximum of the loss over a ball, and "
+    "show that the scale of the inputs matters. Each section states a claim in one sentence, how it is measured here, "
+    "what each verdict needs, and what was found. The criteria stand in the program beside the claims and do not "
+    "depend on the numbers. Claims are worded after the paper's abstract; the settings are this program's, not "
+    "the paper's.",
+    "The network is f(x) = A σ(W x). At random initialisation W is standard normal and A has entries ±1/√m, for m "
+    "hidden units. A sample x of d numbers has length s, the input scale; adversaries are sought in the ball of radius "
+    "ε = ρ s around it, ρ the perturbation ratio. Numbers in brackets are 95% confidence intervals over repetitions, "
+    "each a new network with new samples.",
 )
-_DPI = 130
-_STYLE = """body { max-width: 62rem; margin: 2rem auto; padding: 0 1rem; font: 16px/1.55 system-ui, sans-serif; color: #222 }
-img { max-width: 100% } table { border-collapse: collapse } td, th { padding: .3rem .8rem; text-align: left;
-border-bottom: 1px solid #ddd } h2 { margin-top: 3rem } .verdict { font-weight: 600 } dt { font-weight: 600 }"""
+TIMES_FILE = "times.csv"
+REPORT_FILES = ("report.md", "report.html", TIMES_FILE)
+_DPI = 100
+_STYLE = """body { max-width: 66rem; margin: 2rem auto; padding: 0 1rem; font: 16px/1.55 system-ui, sans-serif;
+color: #222 }
+img { max-width: 100%; display: block; margin: 1.2rem 0 } .wide { overflow-x: auto } h2 { margin-top: 3rem }
+table { border-collapse: collapse; font-size: .88rem } td, th { padding: .3rem .7rem; text-align: left;
+vertical-align: top; border-bottom: 1px solid #ddd } .verdict { font-weight: 600 } dt { font-weight: 600 }
+dd { margin: 0 0 .6rem 1.2rem }"""
+
+
+class _Words(NamedTuple):
+    """What a report says before its sections."""
+
+    command: str
+    environment: Table
+    summary: Table
+    departures: tuple[str, ...]
 
 
 def write_outcome(outcome: Outcome, output: Path) -> None:
     """The rows as CSV and the figures as PNG."""
-    with files.written_at_once(output / f"{outcome.experiment.name}.csv") as path:
-        path.write_text(_table(outcome.rows), encoding="utf-8")
+    _write(output / f"{outcome.experiment.name}.csv", _csv(outcome.rows))
     for name, figure in outcome.figures.items():
         with files.written_at_once(output / f"{name}.png") as path:
             path.write_bytes(_png(figure))
 
 
-def write_report(outcomes: Sequence[Outcome], size: str, run: Run, output: Path) -> list[Path]:
-    """Both forms of the report, from the same words."""
-    command = (
-        f"pyfirstorder reproduce --{size} --seed {run.seed}"
-        if size != "default"
-        else (f"pyfirstorder reproduce --seed {run.seed}")
-    )
-    made_by = f"pyfirstorder {__version__}, {command}"
-    texts = {"report.md": _markdown(outcomes, made_by), "report.html": _html(outcomes, made_by)}
+def write_report(outcomes: Sequence[Outcome], command: str, output: Path) -> list[Path]:
+    """Both forms of the report, from the same words, and the times beside them."""
+    words = _Words(command, _environment(), _summary(outcomes), tuple(_departures(outcomes)))
+    texts = {"report.md": _markdown(outcomes, words), "report.html": _html(outcomes, words)}
     for name, text in texts.items():
-        with files.written_at_once(output / name) as path:
-            path.write_text(text, encoding="utf-8")
+        _write(output / name, text)
+    times = [{"experiment": o.experiment.name, "processor_seconds": f"{o.seconds:.1f}"} for o in outcomes]
+    _write(output / TIMES_FILE, _csv(times))
     return [output / name for name in texts]
 
 
-def _table(rows: Sequence[Row]) -> str:
+def _write(path: Path, text: str) -> None:
+    with files.written_at_once(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _csv(rows: Sequence[Row]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
     writer.writeheader()
@@ -68,47 +91,99 @@ def _png(figure: Figure) -> bytes:
     return content.getvalue()
 
 
-def _parts(outcome: Outcome) -> Iterator[tuple[str, str]]:
+def _environment() -> Table:
+    """What the numbers may depend on; threads are not among it."""
+    known = show_config()
+    names = [name for name in ("pyfirstorder", "python", "numpy", "machine", "instruction sets") if name in known]
+    return Table(tuple(names), (tuple(known[name] for name in names),))
+
+
+def _summary(outcomes: Iterable[Outcome]) -> Table:
+    lines = tuple((o.experiment.name, o.experiment.claim, o.judgement.verdict.value, o.judgement.key) for o in outcomes)
+    return Table(("experiment", "claim", "verdict", "key numbers"), lines)
+
+
+def _departures(outcomes: Iterable[Outcome]) -> Iterable[str]:
+    """What a reader of the paper should not overlook."""
+    for outcome in outcomes:
+        for departure in outcome.judgement.departures:
+            yield f"{outcome.experiment.name} ({outcome.judgement.verdict.value}): {departure}"
+
+
+def _parts(outcome: Outcome) -> tuple[tuple[str, str], ...]:
     """Headings and sentences of one experiment."""
     experiment = outcome.experiment
-    yield "Claim", experiment.claim
-    yield "Source", experiment.source
-    yield "Experiment", experiment.design
-    yield "Criterion", experiment.criterion
+    return (
+        ("Claim", experiment.claim),
+        ("Source", experiment.source),
+        ("Experiment", experiment.design),
+        ("Criterion", experiment.criterion),
+    )
 
 
-def _markdown(outcomes: Sequence[Outcome], made_by: str) -> str:
-    lines = [f"# {_TITLE}", "", _ABOUT, "", f"Made by {made_by}.", "", "| experiment | verdict |", "|---|---|"]
-    lines += [f"| {o.experiment.name} | **{o.judgement.verdict.value}** |" for o in outcomes]
+_DEPARTURES = "Where the measurements do not bear out the paper"
+_NONE = "Nowhere in this run."
+
+
+def _markdown(outcomes: Sequence[Outcome], words: _Words) -> str:
+    lines = [f"# {TITLE}", "", *(f"{paragraph}\n" for paragraph in _ABOUT)]
+    lines += [*_markdown_table(words.summary), "", f"## {_DEPARTURES}", ""]
+    lines += _bullets(words.departures) or [_NONE]
     for outcome in outcomes:
+        judgement = outcome.judgement
         lines += ["", f"## {outcome.experiment.name}", ""]
         lines += [f"**{heading}.** {text}\n" for heading, text in _parts(outcome)]
-        lines += [f"**Verdict: {outcome.judgement.verdict.value}.**", ""]
-        lines += [f"- {finding}" for finding in outcome.judgement.findings]
+        lines += [f"**Verdict: {judgement.verdict.value}.**", "", *_bullets(judgement.findings)]
+        if judgement.departures:
+            lines += ["", f"{_DEPARTURES}:", "", *_bullets(judgement.departures)]
         lines += [f"\n![{name}]({name}.png)" for name in outcome.figures]
-        lines += ["", f"Rows: [{outcome.experiment.name}.csv]({outcome.experiment.name}.csv)"]
+        lines += ["", *_markdown_table(judgement.table), ""]
+        lines += [f"All rows: `{outcome.experiment.name}.csv`, which the command writes beside this report."]
+    lines += ["", "## How it was made", "", f"`{words.command}`", "", *_markdown_table(words.environment), ""]
+    lines += [f"The same command gives the same bytes; processor times are in `{TIMES_FILE}`."]
     return "\n".join(lines) + "\n"
 
 
-def _html(outcomes: Sequence[Outcome], made_by: str) -> str:
+def _bullets(lines: Iterable[str]) -> list[str]:
+    return [f"- {line}" for line in lines]
+
+
+def _markdown_table(table: Table) -> list[str]:
+    def line(cells: Iterable[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+    return [line(table.header), "|" + "---|" * len(table.header), *map(line, table.lines)]
+
+
+def _html(outcomes: Sequence[Outcome], words: _Words) -> str:
     """One file that needs no other."""
     say = html.escape
-    summary = "".join(
-        f"<tr><td><a href='#{o.experiment.name}'>{o.experiment.name}</a></td>"
-        f"<td class='verdict'>{o.judgement.verdict.value}</td></tr>"
-        for o in outcomes
-    )
-    body = [f"<h1>{say(_TITLE)}</h1><p>{say(_ABOUT)}</p><p>Made by {say(made_by)}.</p>"]
-    body.append(f"<table><tr><th>experiment</th><th>verdict</th></tr>{summary}</table>")
+    body = [f"<h1>{say(TITLE)}</h1>", *(f"<p>{say(paragraph)}</p>" for paragraph in _ABOUT)]
+    body += [_html_table(words.summary), f"<h2>{say(_DEPARTURES)}</h2>"]
+    body += [_html_list(words.departures) if words.departures else f"<p>{say(_NONE)}</p>"]
     for outcome in outcomes:
+        judgement = outcome.judgement
         body.append(f"<h2 id='{outcome.experiment.name}'>{outcome.experiment.name}</h2><dl>")
         body += [f"<dt>{heading}</dt><dd>{say(text)}</dd>" for heading, text in _parts(outcome)]
-        body.append(f"</dl><p class='verdict'>Verdict: {outcome.judgement.verdict.value}</p><ul>")
-        body += [f"<li>{say(finding)}</li>" for finding in outcome.judgement.findings]
-        body.append("</ul>")
+        body.append(f"</dl><p class='verdict'>Verdict: {judgement.verdict.value}</p>{_html_list(judgement.findings)}")
+        if judgement.departures:
+            body.append(f"<p>{_DEPARTURES}:</p>{_html_list(judgement.departures)}")
         for name, figure in outcome.figures.items():
             content = base64.b64encode(_png(figure)).decode()
             body.append(f"<img alt='{name}' src='data:image/png;base64,{content}'>")
-    style = f"<style>{_STYLE}</style>"
-    head = f"<head><meta charset='utf-8'><title>{say(_TITLE)}</title>{style}</head>"
+        body.append(_html_table(judgement.table))
+    body.append(f"<h2>How it was made</h2><p><code>{say(words.command)}</code></p>{_html_table(words.environment)}")
+    head = f"<head><meta charset='utf-8'><title>{say(TITLE)}</title><style>{_STYLE}</style></head>"
     return f"<!doctype html><html lang='en'>{head}<body>{''.join(body)}</body></html>\n"
+
+
+def _html_list(lines: Iterable[str]) -> str:
+    return "<ul>" + "".join(f"<li>{html.escape(line)}</li>" for line in lines) + "</ul>"
+
+
+def _html_table(table: Table) -> str:
+    def row(tag: str, cells: Iterable[str]) -> str:
+        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+    lines = "".join(row("td", line) for line in table.lines)
+    return f"<div class='wide'><table>{row('th', table.header)}{lines}</table></div>"

@@ -28,15 +28,26 @@ class Interval(NamedTuple):
     high: float
 
     def __str__(self) -> str:
+        if not math.isfinite(self.mean):
+            return "none" if math.isnan(self.mean) else "∞"
         return f"{self.mean:.3g} [{self.low:.3g}, {self.high:.3g}]"
+
+    def below(self, other: Interval) -> bool:
+        """Whether the mean is smaller beyond both intervals."""
+        return self.high < other.low
 
 
 def mean_interval(values: Iterable[float]) -> Interval:
-    """The mean of the finite values with Student's t interval at the level `CONFIDENCE`."""
-    numbers = np.array([value for value in values if math.isfinite(value)], dtype=np.float64)
+    """The mean of the numbers, NaN left out, with Student's t interval at the level `CONFIDENCE`.
+
+    An infinite one, such as the loss of a training that diverged, makes all of it infinite.
+    """
+    numbers = np.array([value for value in values if not math.isnan(value)], dtype=np.float64)
     if not len(numbers):
         return Interval(math.nan, -math.inf, math.inf)
     mean = float(numbers.mean())
+    if math.isinf(mean):
+        return Interval(mean, mean, mean)
     if len(numbers) == 1:
         return Interval(mean, -math.inf, math.inf)
     try:
@@ -45,6 +56,12 @@ def mean_interval(values: Iterable[float]) -> Interval:
         raise ImportError('experiments need scipy: pip install "pyfirstorder[lab]"') from error
     half = float(t.ppf(0.5 + CONFIDENCE / 2, len(numbers) - 1) * numbers.std(ddof=1) / math.sqrt(len(numbers)))
     return Interval(mean, mean - half, mean + half)
+
+
+def share_interval(values: Iterable[float]) -> Interval:
+    """`mean_interval` of shares, whose ends cannot lie outside of 0 and 1."""
+    found = mean_interval(values)
+    return found._replace(low=max(found.low, 0.0), high=min(found.high, 1.0))
 
 
 def slope_of_logs(sizes: Sequence[float], values: Sequence[float]) -> float:
@@ -58,17 +75,29 @@ def slope_of_logs(sizes: Sequence[float], values: Sequence[float]) -> float:
 
 def where(rows: Iterable[Row], **wanted: Any) -> list[Row]:
     """The rows that have these values."""
-    return [row for row in rows if all(row[name] == value for name, value in wanted.items())]
+    return [row for row in rows if all(row.get(name) == value for name, value in wanted.items())]
 
 
 def column(rows: Iterable[Row], name: str) -> list[float]:
-    """One figure of each row; NaN where it is missing."""
-    return [math.nan if row[name] is None else float(row[name]) for row in rows]
+    """One figure of each row; NaN where it is missing.
+
+    A median of steps that is missing, because more than half of the samples needed more, counts as all steps.
+    """
+    if name == "median_steps":
+        return [float(row["steps"] if row[name] is None else row[name]) for row in rows]
+    return [math.nan if row.get(name) is None else float(row[name]) for row in rows]
+
+
+def steps_in_words(rows: Sequence[Row]) -> str:
+    """The mean of the median steps; in how many networks the median was beyond all steps, and so is counted too low."""
+    beyond = sum(row["median_steps"] is None for row in rows)
+    told = f"{mean_interval(column(rows, 'median_steps'))}"
+    return f"{told}; more than {rows[0]['steps']} in {beyond} of {len(rows)} networks" if beyond else told
 
 
 def distinct(rows: Iterable[Row], name: str) -> list[Any]:
     """The values of a column, each once, in the order of the rows."""
-    return list(dict.fromkeys(row[name] for row in rows))
+    return list(dict.fromkeys(row[name] for row in rows if name in row))
 
 
 def median_of(values: Array, missing: Array) -> float | None:

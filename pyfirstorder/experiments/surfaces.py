@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pyfirstorder import dynamics, plots
-from pyfirstorder.experiments.ascents import ascend, random_problem
-from pyfirstorder.experiments.experiment import Cell, Experiment, Judgement, Row, Run, Verdict
-from pyfirstorder.experiments.statistics import column, distinct, mean_interval, where
+from pyfirstorder.experiments.ascents import ascend, look_around, random_problem
+from pyfirstorder.experiments.experiment import Cell, Experiment, Judgement, Row, Run, Table, Verdict
+from pyfirstorder.experiments.figures import draw_intervals
+from pyfirstorder.experiments.statistics import column, distinct, share_interval, where
+from pyfirstorder.plots import COLOURS, new_figure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +30,7 @@ _COUNTS = {
     "default": {"samples": 30, "repetitions": 10, "points": 101},
     "full": {"samples": 100, "repetitions": 30, "points": 201},
 }
-_PICTURE_STEPS, _PICTURE_POINTS = 100, 121
+_PICTURE_STEPS, _PICTURE_POINTS = 300, 81
 
 
 def cells(size: str) -> list[Cell]:
@@ -53,9 +56,7 @@ def run(cell: Cell, run: Run) -> list[Row]:
         planes,
         eps=problem.eps,
         points=cell["points"],
-        loss=problem.loss,
-        backend=run.backend,
-        threads=run.threads,
+        **problem.options(run),
     )
     return [{**cell, "unexplained": float(np.median([unexplained(surface) for surface in surfaces]))}]
 
@@ -74,26 +75,46 @@ def unexplained(surface: Landscape) -> float:
 def judge(rows: Sequence[Row]) -> Judgement:
     """The unexplained share at neighbouring scales, and at the ends."""
     scales = sorted(distinct(rows, "scale"))
-    found = [mean_interval(column(where(rows, scale=scale), "unexplained")) for scale in scales]
-    findings = [f"share of the variance that a linear fit leaves at s = {s:g}: {i}" for s, i in zip(scales, found)]
-    rises = all(below.mean <= above.mean for below, above in zip(found, found[1:]))
-    apart = found[0].high < found[-1].low
+    found = [share_interval(column(where(rows, scale=scale), "unexplained")) for scale in scales]
+    rises = all(below.mean < above.mean for below, above in pairwise(found))
+    apart = found[0].below(found[-1])
     verdict = Verdict.HOLDS if rises and apart else Verdict.IN_PART if apart else Verdict.DOES_NOT_HOLD
-    return Judgement(verdict, tuple(findings))
+    key = f"a linear fit leaves {found[0].mean:.2g} of the variance at s = {scales[0]:g}, {found[-1].mean:.2g} at "
+    key += f"{scales[-1]:g}"
+    steps = sum(below.mean < above.mean for below, above in pairwise(found))
+    findings = (
+        f"the share that a linear fit leaves rises in {steps} of {len(scales) - 1} steps of the scale",
+        f"{found[0]} at the smallest scale, {found[-1]} at the largest",
+    )
+    lines = tuple((f"{scale:g}", f"{share}") for scale, share in zip(scales, found))
+    departures = [] if apart else ["the intervals of the smallest and the largest scale overlap"]
+    if not rises:
+        departures.append("the share does not rise at every step of the scale")
+    table = Table(("s", "share of the variance that a linear fit leaves"), lines)
+    return Judgement(verdict, key, findings, tuple(departures), table)
 
 
 def draw(rows: Sequence[Row], run: Run) -> dict[str, Figure]:
-    """One sample of the first network at every scale: a plane through the end points of three ascents."""
+    """The share against the scale; and one sample of the first network at three scales, with an ascent."""
+    figure = new_figure(4.8, 3.2)
+    axes = figure.subplots()
+    draw_intervals(axes, rows, "scale", "unexplained", COLOURS[0])
+    axes.set_yscale("log")
+    axes.set_xlabel("input scale s")
+    axes.set_ylabel("variance that a linear fit leaves")
     pictures = {}
-    for scale in sorted(distinct(rows, "scale")):
+    scales = sorted(distinct(rows, "scale"))
+    for scale in (scales[0], scales[len(scales) // 2], scales[-1]):
         problem = random_problem({**where(rows, scale=scale)[0], "samples": 1}, run)
         pictures[f"input scale s = {scale:g}"] = picture(problem, run)
-    return {"landscape": plots.landscape_figure(pictures, title="the same sample and ratio ρ at every input scale")}
+    title = "The same network, sample and ratio ρ at three input scales"
+    return {"landscape": figure, "landscape-surfaces": plots.landscape_figure(pictures, title=title)}
 
 
 def picture(problem: Problem, run: Run) -> Landscape:
     """The principal plane of an ascent, with the ascent on it."""
-    path = ascend(problem, _PICTURE_STEPS, run, iterates=True, random_start=True).trajectories.iterates
+    step_size = look_around(problem, run).step_size
+    path = ascend(problem, step_size, _PICTURE_STEPS, run, iterates=True, random_start="sphere").iterates
     assert path is not None
     return dynamics.landscape(
         problem.net,
@@ -111,14 +132,15 @@ def picture(problem: Problem, run: Run) -> Landscape:
 
 EXPERIMENT = Experiment(
     name="landscape",
-    claim="At a fixed perturbation ratio, the surface of the loss in the ball becomes flatter and simpler as the input "
-    "scale falls.",
-    source="Deng et al. 2020, the figures of loss surfaces",
-    design="tanh networks as in `convergence`, the same at every scale; random planes through the samples; the share of "
-    "the variance of the loss within the ball that the best linear fit leaves. The picture shows the principal plane of "
-    "one ascent from a random start. Intervals: 95%, Student's t over networks.",
-    criterion="holds: the share rises with the scale at every step and its intervals at both ends are apart; in part: "
-    "the intervals at both ends are apart; else it does not hold.",
+    claim="At a fixed perturbation ratio, the surface of the loss within the ball is flatter and simpler at a smaller "
+    "input scale.",
+    source="Deng et al. 2020, abstract: “more regular” landscape",
+    design="tanh networks as in `convergence` (m = 500, d = 50, ρ = 0.3), the same at every scale; random planes "
+    "through the samples; the share of the variance of the loss within the ball that the best linear fit leaves. Bars: "
+    "95% intervals, Student's t over networks. The second figure shows the principal plane of one ascent, which starts "
+    "at a random point of the sphere.",
+    criterion="Holds: the share rises with the scale at every step, and its intervals at both ends are apart. In part: "
+    "the intervals at both ends are apart. Else it does not hold.",
     cells=cells,
     run=run,
     judge=judge,

@@ -2,36 +2,49 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 import pyfirstorder as fo
 from pyfirstorder import datasets, training
-from pyfirstorder.experiments.experiment import Cell, Experiment, Judgement, Row, Run, Verdict
+from pyfirstorder.experiments.experiment import Cell, Experiment, Judgement, Row, Run, Table, verdict_of
 from pyfirstorder.experiments.figures import draw_intervals
-from pyfirstorder.experiments.statistics import column, distinct, mean_interval, where
-from pyfirstorder.plots import COLOURS, new_figure
+from pyfirstorder.experiments.statistics import Interval, column, distinct, mean_interval, where
+from pyfirstorder.plots import COLOURS, new_figure, style
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from matplotlib.figure import Figure
 
-    from pyfirstorder.experiments.statistics import Interval
     from pyfirstorder.problem import Array
+    from pyfirstorder.training import Epoch
 
-BASE = {"m": 256, "ratio": 0.1, "activation": "softplus", "attack_steps": 10}
-# Learning rates are these over s²: the gradient in W grows like s, and what it does to the output like s again, so
-# that one rate for all scales would compare step sizes, not landscapes.
-RATES = (0.03, 0.1, 0.3, 1.0)
+# tanh, whose outputs stay of the same order at every scale: losses before training would be thousands of times apart.
+BASE = {"m": 256, "ratio": 0.1, "activation": "tanh", "attack_steps": 10}
+# A learning rate is c / s²: the gradient in W grows like s, and what it does to the output like s again, so that the
+# same few c serve all scales.  One rate for all scales is shown beside them.
+OWN, SHARED = "own", "shared"
+_SHARED_RATE = 0.3
+_RATES = {
+    "quick": (10.0, 100.0),
+    "default": (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0),
+    "full": (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0),
+}
 _SCALES = {"quick": (0.3, 3.0), "default": (0.1, 0.3, 1.0, 3.0, 10.0), "full": (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)}
 _COUNTS = {
-    "quick": {"samples": 200, "repetitions": 3, "epochs": 5},
-    "default": {"samples": 1000, "repetitions": 5, "epochs": 20},
+    "quick": {"samples": 200, "repetitions": 3, "epochs": 8},
+    "default": {"samples": 1000, "repetitions": 10, "epochs": 30},
     "full": {"samples": 1797, "repetitions": 20, "epochs": 100},
 }
 _BATCH = 50
+# The losses before training are not the same at all scales, so neither is fair alone: the loss favours those that begin
+# with less, its share those that begin with more.
+MEASURES = {"loss": "adversarial loss", "share": "adversarial loss, share of that before training"}
+_INITIAL_PHASE = 4  # a fourth of the epochs
+_WITHOUT_OUTPUT = 0.5  # the squared loss of an output of zero
 
 
 def cells(size: str) -> list[Cell]:
@@ -39,17 +52,18 @@ def cells(size: str) -> list[Cell]:
     counts = dict(_COUNTS[size])
     repetitions = counts.pop("repetitions")
     return [
-        {**BASE, "scale": scale, "rate": rate, **counts, "repetition": repetition}
+        {**BASE, "scale": scale, "rates": rates, "rate": rate, **counts, "repetition": repetition}
         for scale in _SCALES[size]
-        for rate in RATES
+        for rates, values in ((OWN, _RATES[size]), (SHARED, (_SHARED_RATE,)))
+        for rate in values
         for repetition in range(repetitions)
     ]
 
 
-def digits_on_sphere(scale: float, samples: int, seed: list[int]) -> tuple[Array, Array]:
+def digits_on_sphere(scale: float, samples: int, rng: np.random.Generator) -> tuple[Array, Array]:
     """Centred digits, each brought to length s, and +1 for even and -1 for odd ones."""
     data = datasets.load("digits")
-    chosen = np.random.default_rng(seed).permutation(len(data.x))[:samples]
+    chosen = rng.permutation(len(data.x))[:samples]
     x = np.asarray(data.x, np.float64)[chosen]
     x -= x.mean(axis=0)
     x *= scale / np.linalg.norm(x, axis=1, keepdims=True)
@@ -57,103 +71,133 @@ def digits_on_sphere(scale: float, samples: int, seed: list[int]) -> tuple[Array
 
 
 def run(cell: Cell, run: Run) -> list[Row]:
-    """One training, a row for each epoch: the adversarial loss, and its share of what it was before the first."""
-    seed = [run.seed, cell["repetition"]]
-    x, y = digits_on_sphere(cell["scale"], cell["samples"], seed)
-    start = fo.random_network(x.shape[1], cell["m"], activation=cell["activation"], seed=sum(seed))
-    adversary = {
-        "eps": cell["ratio"] * cell["scale"],
-        "norm": "l2",
-        "steps": cell["attack_steps"],
-        "direction": "normalized",
-    }
+    """One training, a row for each epoch: the mean adversarial loss; that before the first is of epoch 0."""
+    rng = np.random.default_rng([run.seed, cell["repetition"]])
+    x, y = digits_on_sphere(cell["scale"], cell["samples"], rng)
+    start = fo.random_network(x.shape[1], cell["m"], activation=cell["activation"], seed=int(rng.integers(2**31)))
+    adversary = {"eps": cell["ratio"] * cell["scale"], "norm": "l2", "steps": cell["attack_steps"]}
     before = fo.pgd(start, x, y, loss="squared", backend=run.backend, threads=run.threads, **adversary)
-    result = training.train(
-        x,
-        y,
-        network=start,
-        trained="first",
-        biases=False,
-        loss="squared",
-        dtype=np.float64,
-        optimizer="sgd",
-        learning_rate=cell["rate"] / cell["scale"] ** 2,
-        epochs=cell["epochs"],
-        batch_size=_BATCH,
-        seed=run.seed + cell["repetition"],
-        adversary=adversary,
-        backend=run.backend,
-        threads=run.threads,
-    )
-    at_start = float(before.loss.mean())
-    losses = [at_start, *(epoch.train_loss for epoch in result.history)]
-    return [
-        {**cell, "epoch": epoch, "loss": _finite(loss), "share": _finite(loss / at_start)}
-        for epoch, loss in enumerate(losses)
-    ]
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+    own = cell["rates"] == OWN
+    history: list[Epoch] = []
+    try:
+        training.train(
+            x,
+            y,
+            network=start,
+            trained="first",
+            biases=False,
+            loss="squared",
+            dtype=np.float64,
+            optimizer="sgd",
+            learning_rate=cell["rate"] / cell["scale"] ** 2 if own else cell["rate"],
+            epochs=cell["epochs"],
+            batch_size=_BATCH,
+            seed=int(rng.integers(2**31)),
+            adversary=adversary,
+            on_epoch=history.append,
+            backend=run.backend,
+            threads=run.threads,
+        )
+    except ValueError as error:  # it diverged, and what it had reached before does not count
+        if not str(error).startswith("learning_rate:"):
+            raise
+    losses = [float(before.loss.mean()), *(epoch.train_loss for epoch in history)]
+    losses += [math.inf] * (cell["epochs"] + 1 - len(losses))
+    return [{**cell, "epoch": epoch, "loss": loss, "share": loss / losses[0]} for epoch, loss in enumerate(losses)]
 
 
 def judge(rows: Sequence[Row]) -> Judgement:
-    """The share of the loss that is left at the end, each scale at its best rate."""
+    """Each measure in the initial phase and at the end, each scale at its best rate for that moment."""
     scales = sorted(distinct(rows, "scale"))
-    best = {scale: best_rate(rows, scale) for scale in scales}
-    findings = [
-        f"s = {scale:g}: {left} of the adversarial loss is left after {rows[0]['epochs']} epochs, at its best rate {rate:g}/s²"
-        for scale, (rate, left) in best.items()
-    ]
-    small, large = best[scales[0]][1], best[scales[-1]][1]
-    verdict = Verdict.DOES_NOT_HOLD
-    if small.mean < large.mean:
-        verdict = Verdict.HOLDS if small.high < large.low else Verdict.IN_PART
-    return Judgement(verdict, tuple(findings))
+    last = rows[0]["epochs"]
+    moments = (max(1, last // _INITIAL_PHASE), last)
+    findings: list[str] = []
+    departures: list[str] = []
+    for name, label in MEASURES.items():
+        for epoch in moments:
+            small, large = (best_rate(rows, scale, epoch, name)[1] for scale in (scales[0], scales[-1]))
+            told = f"{label} after {epoch} epochs: {small} at s = {scales[0]:g}, {large} at s = {scales[-1]:g}"
+            if small.below(large):
+                findings.append(told)
+            else:
+                departures.append(f"{told}{', larger at the smaller scale' if large.below(small) else ''}")
+    passed, asked = len(findings), len(findings) + len(departures)
+    rates = distinct(where(rows, rates=OWN), "rate")
+    at_edge = [f"{s:g}" for s in scales if best_rate(rows, s, last, "loss")[0] in (min(rates), max(rates))]
+    if at_edge:
+        findings.append(f"the best c is the smallest or largest that was tried at s = {', '.join(at_edge)}")
+    shared = (f"{_shared(rows, scale, last).mean:.3g} at s = {scale:g}" for scale in scales)
+    findings.append(f"with one learning rate of {_SHARED_RATE:g}, loss after {last} epochs: {', '.join(shared)}")
+    key = f"{passed} of {asked} comparisons of s = {scales[0]:g} with {scales[-1]:g} in favour of the smaller"
+    table = _table(rows, scales, moments)
+    return Judgement(verdict_of(passed, asked), key, tuple(findings), tuple(departures), table)
 
 
-def best_rate(rows: Sequence[Row], scale: float) -> tuple[float, Interval]:
-    """The rate with the least mean share left at the last epoch; a training that diverged counts as infinite."""
-    last = where(rows, scale=scale, epoch=rows[0]["epochs"])
-    found = {}
-    for rate in distinct(last, "rate"):
-        shares = column(where(last, rate=rate), "share")
-        if np.isfinite(shares).all():
-            found[rate] = mean_interval(shares)
-    if not found:
-        return float("nan"), mean_interval([])
+def best_rate(rows: Sequence[Row], scale: float, epoch: int, name: str) -> tuple[float, Interval]:
+    """The scale's rate with the least mean at an epoch; one at which a training diverged is infinite."""
+    chosen = where(rows, rates=OWN, scale=scale, epoch=epoch)
+    found = {rate: mean_interval(column(where(chosen, rate=rate), name)) for rate in distinct(chosen, "rate")}
     rate = min(found, key=lambda each: found[each].mean)
     return rate, found[rate]
 
 
+def _shared(rows: Sequence[Row], scale: float, epoch: int) -> Interval:
+    return mean_interval(column(where(rows, rates=SHARED, scale=scale, epoch=epoch), "loss"))
+
+
+def _table(rows: Sequence[Row], scales: list[float], moments: tuple[int, ...]) -> Table:
+    lines = []
+    for scale in scales:
+        best = [best_rate(rows, scale, epoch, name) for name in MEASURES for epoch in moments]
+        told = (f"{value} (c = {rate:g})" for rate, value in best)
+        lines.append((f"{scale:g}", f"{_shared(rows, scale, 0)}", *told, f"{_shared(rows, scale, moments[-1])}"))
+    after = (f"{name}, {epoch} epochs" for name in MEASURES for epoch in moments)
+    return Table(("s", "loss before", *after, f"loss, {moments[-1]} epochs, rate {_SHARED_RATE:g}"), tuple(lines))
+
+
 def draw(rows: Sequence[Row], _: Run) -> dict[str, Figure]:
-    """The share that is left against the epoch, each scale at its best rate."""
-    figure = new_figure(6.4, 4.0)
-    axes = figure.subplots()
+    """The adversarial loss against the epoch: each scale at its best rate, and all at one rate."""
+    figure = new_figure(9.6, 4.0)
+    panels = figure.subplots(1, 2, sharey=True)
+    last = rows[0]["epochs"]
     for i, scale in enumerate(sorted(distinct(rows, "scale"))):
-        rate, _interval = best_rate(rows, scale)
-        chosen = [row for row in where(rows, scale=scale, rate=rate) if row["share"] is not None]
-        if chosen:
-            label = f"s = {scale:g}, rate {rate:g}/s²"
-            draw_intervals(axes, chosen, "epoch", "share", COLOURS[i % len(COLOURS)], label)
-    axes.set_xscale("linear")
-    axes.set_yscale("log")
-    axes.set_xlabel("epoch of adversarial training")
-    axes.set_ylabel("adversarial loss, share of that before")
-    axes.legend(frameon=False, fontsize=8)
+        rate, _interval = best_rate(rows, scale, last, "loss")
+        for axes, chosen, label in (
+            (panels[0], where(rows, rates=OWN, scale=scale, rate=rate), f"s = {scale:g}, c = {rate:g}"),
+            (panels[1], where(rows, rates=SHARED, scale=scale), f"s = {scale:g}"),
+        ):
+            kept = [row for row in chosen if math.isfinite(row["loss"])]
+            if kept:
+                draw_intervals(axes, kept, "epoch", "loss", COLOURS[i % len(COLOURS)], label)
+    for axes, title in zip(panels, ("best rate c/s² of each scale", f"rate {_SHARED_RATE:g} at every scale")):
+        axes.set_xscale("linear")
+        axes.set_yscale("log")
+        axes.axhline(_WITHOUT_OUTPUT, color="#666666", linewidth=1, linestyle=":", label="an output of zero")
+        style(axes)
+        axes.set_xticks(range(0, last + 1, max(1, last // 5)))
+        axes.set_xticklabels([f"{epoch}" for epoch in range(0, last + 1, max(1, last // 5))])
+        axes.set_title(title, loc="left", fontsize=10)
+        axes.set_xlabel("epoch of adversarial training")
+        axes.legend(frameon=False, fontsize=8)
+    panels[0].set_ylabel("mean adversarial loss")
     return {"training": figure}
 
 
 EXPERIMENT = Experiment(
     name="training",
-    claim="At a fixed perturbation ratio, adversarial training of the first layer with squared loss converges faster "
-    "where the input scale is smaller.",
-    source="Deng et al. 2020, the theorem on adversarial training and its experiments",
-    design="Even against odd digits (scikit-learn), centred, each of length s; random networks of 256 softplus units, "
-    "first layer trained by SGD on ℓ2 adversaries of ten normalised steps with ε = 0.1 s; learning rates c/s² for four "
-    "c, of which each scale has its best. Intervals: 95%, Student's t over networks and samples.",
-    criterion="holds: the share of the adversarial loss that is left at the last epoch is smaller at the smallest scale "
-    "than at the largest, beyond both intervals; in part: it is smaller within them; else it does not hold.",
+    claim="At a fixed perturbation ratio, a smaller input scale makes adversarial training converge faster in its "
+    "initial phase.",
+    source="Deng et al. 2020, abstract",
+    design="Even against odd digits (scikit-learn), centred, each of length s, targets ±1; random networks of 256 tanh "
+    "units, first layer trained with squared loss by SGD (batches of 50) on ℓ2 adversaries of ten normalised steps "
+    "with ε = 0.1 s; learning rates c/s² for several c, of which each scale has the best for what is compared. "
+    "Compared are the mean loss of the adversaries that are trained on, and its share of that before training: the "
+    "former favours scales that begin with less, the latter those that begin with more. An output of zero has the loss "
+    "½ at every scale; a training that diverges has an infinite one. Bars: 95% intervals, Student's t over networks "
+    "and samples.",
+    criterion="Holds: both measures are smaller at the smallest scale than at the largest, beyond both intervals, "
+    "after a fourth of the epochs (the initial phase) and after all. In part: some of these four comparisons are so. "
+    "Else it does not hold.",
     cells=cells,
     run=run,
     judge=judge,

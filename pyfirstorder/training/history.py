@@ -25,6 +25,12 @@ class Epoch(NamedTuple):
     ``train_loss`` and ``train_accuracy`` are means over the samples as they were trained on (adversarial ones, if there
     is an adversary), each seen by the network of its mini-batch.  Accuracies are None where the targets are numbers,
     and ``validation_accuracy``, that of the clean validation samples, also without any.
+
+    Examples
+    --------
+    >>> from pyfirstorder.training import Epoch
+    >>> Epoch(train_loss=0.5, train_accuracy=0.75, validation_accuracy=None, seconds=1.0).train_accuracy
+    0.75
     """
 
     train_loss: float
@@ -35,7 +41,17 @@ class Epoch(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class TrainingResult:
-    """A trained network, and how it came about: one `Epoch` per pass."""
+    """A trained network, and how it came about: one `Epoch` per pass.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pyfirstorder.training import train
+    >>> x = np.random.default_rng(0).standard_normal((50, 2))
+    >>> result = train(x, (x[:, 0] > 0).astype(int), hidden_features=4, epochs=2)
+    >>> result.network, len(result.history)
+    (TwoLayerNetwork(2 -> 4 relu -> 2, float32), 2)
+    """
 
     network: TwoLayerNetwork
     history: tuple[Epoch, ...]

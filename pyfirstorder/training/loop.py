@@ -143,6 +143,11 @@ def train(
 
     The same bits are promised where the same backend runs on the same kind of processor.
 
+    References
+    ----------
+    Madry et al. 2018 (arXiv 1706.06083), equation 2.1; Deng et al. 2020 (arXiv 2010.10650); Kingma & Ba 2015 (arXiv
+    1412.6980); Loshchilov & Hutter 2019 (arXiv 1711.05101); He et al. 2015 (arXiv 1502.01852).
+
     Examples
     --------
     >>> import numpy as np

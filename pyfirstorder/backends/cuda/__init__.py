@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pyfirstorder.backends.cuda import products
+from pyfirstorder.backends.cuda.products import Products
 from pyfirstorder.problem import TRACE_QUANTITIES, Array, AttackArrays, Weights
 
 if TYPE_CHECKING:
@@ -24,14 +26,29 @@ _HALF_EXPONENT = 15  # of magnitudes below 2**15, which a half can hold
 
 
 class CudaBackend:
-    """See `pyfirstorder.backends.Backend`; ``library`` is CuPy, and ``engine`` the compiled module."""
+    """See `pyfirstorder.backends.Backend`; ``library`` is CuPy, and ``engine`` the compiled module.
+
+    ``of_all`` are the products of every device; without it each device's are chosen at its first use.
+    """
 
     name = "cuda"
     evaluations = ("auto", "dense")
     takes_device_arrays = True
 
-    def __init__(self, library: Any, engine: Any) -> None:
+    def __init__(self, library: Any, engine: Any, of_all: Products | None = None) -> None:
         self._library, self._engine = library, engine
+        self._of_all, self._products = of_all, dict[int, Products]()
+
+    def products(self) -> Products:
+        """Which products of tensor cores the current device uses."""
+        if self._of_all is not None:
+            return self._of_all
+        device: int = self._library.cuda.Device().id
+        if device not in self._products:
+            self._products[device] = products.choose(
+                self._engine, lambda chosen: CudaBackend(self._library, self._engine, chosen), products.SIZES
+            )
+        return self._products[device]
 
     def forward(self, weights: Weights, x: Array, threads: int) -> Array:
         take, give = self._moves(x)
@@ -144,6 +161,8 @@ class CudaBackend:
         run, bytes_of = (getattr(self._engine, f"{what}_{x.dtype}") for what in ("run", "workspace_bytes"))
         rows = restarts * (len(x) if jobs is None else jobs)
         entries |= {"samples": len(x), "stream": self._library.cuda.get_current_stream().ptr}
+        if weights is not None and x.dtype == np.float32:
+            entries["for_hopper"] = self.products().for_hopper
         most = _rows_of_part(lambda count: bytes_of(operation, entries | {"rows": count}), rows, restarts)
         space = self._library.empty(bytes_of(operation, entries | {"rows": min(rows, most)}), dtype=np.uint8)
         for first, count in _parts(rows, most):

@@ -133,7 +133,10 @@ def dlr(z, label, source, values, residual):
 def targeted_dlr(z, label, source, values, residual):
     """The same from the source class to the target."""
     first, _, third, fourth = _four_largest(z)
+    rival = z[first_of_largest(z, label)]
     width = z[first] - 0.5 * (z[third] + z[fourth]) + DLR_GUARD
+    if np.isnan(rival):  # wherever it stands
+        width = rival
     ratio = (z[source] - z[label]) / width
     fill(0.0, residual)
     residual[label] += 1.0

@@ -56,7 +56,10 @@ def advance(ball, job, x, direction, step_size, moved):
 
 @compiled
 def admit(ball, job, point, x):
-    """A point given from outside: unchanged where it is allowed, else the nearest that is."""
+    """A point given from outside: unchanged where it is allowed, else the nearest that is.
+
+    A difference beyond the range of the type, which only points at both of its ends have, is its largest number.
+    """
     if ball.norm == LINF:
         _between_limits(job, point, x)
         return
@@ -68,8 +71,8 @@ def admit(ball, job, point, x):
     if inside and norm_of(ball, job, delta) <= job.sizes[ACCEPT]:
         copy(point, x)
         return
-    v = job.vectors[UNPROJECTED]
+    v, largest = job.vectors[UNPROJECTED], np.finfo(x.dtype).max
     for j in range(len(x0)):
-        v[j] = point[j] - x0[j]
+        v[j] = clip(point[j] - x0[j], -largest, largest)
     project(ball, job, v, x)
     place(ball, job, x)

@@ -35,7 +35,8 @@ class ReferenceBackend:
         return projections.project(delta, x, ball)
 
     def multiply(self, left: Array, right: Array, threads: int) -> Array:
-        return left @ right
+        with np.errstate(over="ignore", invalid="ignore"):
+            return left @ right
 
     def random_start(self, x: Array, ball: Ball, on_sphere: bool, seed: int, restart: int, sample_offset: int) -> Array:
         return philox.random_start(x, np.arange(len(x), like=x) + sample_offset, ball, on_sphere, seed, restart)

@@ -94,6 +94,7 @@ def _targeted_dlr(z: Array, objective: Objective) -> Terms:
     first, third, fourth = order[:, 0], order[:, 2], order[:, 3]
     half = z.dtype.type(0.5)
     width = _at(z, first) - half * (_at(z, third) + _at(z, fourth)) + z.dtype.type(DLR_GUARD)
+    width = np.where(np.isnan(z).any(axis=1), z.dtype.type(np.nan), width)  # NaN, wherever it stands
     ratio = (_at(z, source) - _at(z, target)) / width
     spread = _one_hot(first, z) - half * (_one_hot(third, z) + _one_hot(fourth, z))
     return -ratio, _one_hot(target, z) - _one_hot(source, z) + ratio[:, None] * spread, 1 / width

@@ -14,6 +14,8 @@ from pyfirstorder.backends.reference.losses import evaluate
 if TYPE_CHECKING:
     from pyfirstorder.problem import Array, Objective, Weights
 
+_NUMBERS_AT_ONCE = 2**27  # of the matrix, read once for each row, about 1e9 to 4e9 a second
+
 
 class Gradient(NamedTuple):
     """Loss and input gradient of each row; the true gradient is ``scale * direction``."""
@@ -26,8 +28,14 @@ class Gradient(NamedTuple):
 
 @singledispatch
 def product(rows: Array, matrix: Array) -> Array:
-    """``rows @ matrix.T`` row by row: one product of the batch would round differently with its size."""
-    return (rows[:, None, :] @ matrix.T)[:, 0]
+    """``rows @ matrix.T`` row by row: one product of the batch would round differently with its size.
+
+    In calls of about a tenth of a second, so that Ctrl-C is heard in between.
+    """
+    at_once = max(1, _NUMBERS_AT_ONCE // max(1, matrix.size))
+    parts = [rows[first : first + at_once] for first in range(0, max(1, len(rows)), at_once)]
+    products = [(part[:, None, :] @ matrix.T)[:, 0] for part in parts]
+    return products[0] if len(products) == 1 else np.concatenate(products)
 
 
 def forward(weights: Weights, x: Array) -> Array:

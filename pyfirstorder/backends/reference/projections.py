@@ -201,7 +201,10 @@ def movable(x: Array, x0: Array, ball: Ball) -> tuple[Array, Array]:
 
 
 def admit(points: Array, x0: Array, ball: Ball) -> Array:
-    """Points given from outside: unchanged where they are allowed, else the nearest that is."""
+    """Points given from outside: unchanged where they are allowed, else the nearest that is.
+
+    A difference beyond the range of the type, which only points at both of its ends have, is its largest number.
+    """
     if ball.norm == "linf":
         lower, upper = linf_limits(x0, ball)
         return np.clip(points, lower, upper)
@@ -211,7 +214,10 @@ def admit(points: Array, x0: Array, ball: Ball) -> Array:
     if ball.lower is not None and ball.upper is not None:
         lower, upper = box_limits(x0, ball.lower, ball.upper)
         inside &= np.all((points >= lower) & (points <= upper), axis=1)
-    return np.where(inside[:, None], points, place(x0, project(points - x0, x0, ball), ball))
+    largest = np.finfo(x0.dtype).max
+    with np.errstate(over="ignore"):
+        delta = np.clip(points - x0, -largest, largest)
+    return np.where(inside[:, None], points, place(x0, project(delta, x0, ball), ball))
 
 
 def wide(array: Array) -> np.dtype[Any]:

@@ -1,0 +1,225 @@
+// The product of tensor_product.hpp for Hopper GPUs: the same sums in the same order, by warp groups.
+//
+// A block computes 128 x 128 elements; each of two warp groups 64 rows of them.  Two more warps bring pieces of 64 of
+// the depth to shared memory, three stages ahead at most: rows of X by copies of 16 bytes, because the list of live
+// rows says which, and the matrix as boxes.  A stage is `full` when both have come, and `empty` again when all warps
+// that multiply have read it.
+//
+// With three terms tensor cores form a sum over 16 of the depth from zero, and the sums of those are made outside;
+// while one warp group adds, the other's products go on.  With one term they keep the sums, and the products of a stage
+// are waited for when those of the next have begun.  The bits are those of TensorProduct where a GPU cuts off sums
+// over 16 alike in both of its instructions (hopper.hpp tells who makes sure of that).
+#pragma once
+
+#include "hopper_threads.hpp"
+#include "tensor_product.hpp"
+
+namespace pyfirstorder::PYFIRSTORDER_TARGET {
+
+// What the launch adds: the matrix's high halves, then its low ones, as the copy engine is told of them.
+template <int kTerms>
+struct HopperJob {
+  TensorJob product;
+  MatrixMap right[TensorProduct<kTerms>::kParts];
+};
+
+template <int kTerms>
+struct HopperProduct {
+  static constexpr int kParts = TensorProduct<kTerms>::kParts, kStages = 3;
+  static constexpr int kConsumers = 2 * kWarpGroup, kProducers = 2 * kWarp, kThreads = kConsumers + kProducers;
+  // As many as shared memory holds; two hide how a block begins and ends.
+  static constexpr int kBlocksOfProcessor = kTerms == 1 ? 2 : 1;
+
+  struct Stage {
+    Box left[kParts], right[kParts];
+  };
+  struct Shared {
+    Stage stages[kStages];
+    SharedBarrier full[kStages], empty[kStages];
+  };
+  static constexpr int kSharedBytes = int(sizeof(Shared)) + kBoxAlignment;
+
+  static int64_t blocks(const TensorJob& job) { return row_tiles(job) * column_tiles(job); }
+
+  static PYFIRSTORDER_INLINE int64_t row_tiles(const TensorJob& job) {
+    return (job.rows.most + kBoxRows - 1) / kBoxRows;
+  }
+  static PYFIRSTORDER_INLINE int64_t column_tiles(const TensorJob& job) {
+    return (job.columns + kWideColumns - 1) / kWideColumns;
+  }
+
+  static PYFIRSTORDER_KERNEL void run(const HopperJob<kTerms>& job) {
+    // neighbouring blocks share columns of the matrix
+    const int64_t first_row = block_index() % row_tiles(job.product) * kBoxRows;
+    const int64_t first_column = block_index() / row_tiles(job.product) * kWideColumns;
+    const int64_t rows = job.product.rows.count() - first_row;
+    if (rows <= 0) return;
+    Shared& shared = *reinterpret_cast<Shared*>(shared_memory());
+    begin_barriers(shared);
+    sync_block();
+    if (thread_index() < kConsumers) multiply_stages(job.product, shared, first_row, first_column, rows);
+    else bring_stages(job, shared, first_row, first_column, rows);
+  }
+
+ private:
+  // Where a thread stands in the sequence of stages.
+  struct Place {
+    int stage = 0, parity = 0;
+
+    PYFIRSTORDER_INLINE void go_on() {
+      if (++stage < kStages) return;
+      stage = 0;
+      parity = 1 - parity;
+    }
+  };
+
+  static PYFIRSTORDER_KERNEL void begin_barriers(Shared& shared) {
+    if (thread_index() != 0) return;
+    for (int i = 0; i < kStages; ++i) {
+      begin_barrier(shared.full[i], kProducers + 1);  // who asks for the boxes arrives twice
+      begin_barrier(shared.empty[i], kConsumers / kWarp);
+    }
+    show_barriers();
+  }
+
+  // ---------------------------------------------------------------- two warps that bring the stages
+
+  static constexpr int kChunks = kBoxDepth / kChunk;       // of a row of a box
+  static constexpr int kRowsApart = kProducers / kChunks;  // of a thread, which brings one chunk of each
+  static constexpr int kRowsOfThread = kBoxRows / kRowsApart;
+
+  static PYFIRSTORDER_KERNEL void bring_stages(const HopperJob<kTerms>& job, Shared& shared, int64_t first_row,
+                                               int64_t first_column, int64_t rows) {
+    const int own = thread_index() - kConsumers, row = own / kChunks;
+    int sources[kRowsOfThread];  // rows of X; -1 for none
+    PYFIRSTORDER_UNROLLED
+    for (int i = 0; i < kRowsOfThread; ++i) {
+      const int at = row + kRowsApart * i;
+      sources[i] = at < rows ? int(job.product.rows.at(first_row + at)) : -1;
+    }
+    Place now, before;
+    for (int64_t k = 0; k < job.product.depth; k += kBoxDepth, now.go_on()) {
+      Stage& stage = shared.stages[now.stage];
+      wait_for_phase(shared.empty[now.stage], 1 - now.parity);
+      if (own == 0) ask_for_matrix(job, stage, shared.full[now.stage], first_column, k);
+      sync_warp();
+      PYFIRSTORDER_UNROLLED
+      for (int part = 0; part < kParts; ++part) copy_rows(job.product, part, sources, k, stage.left[part]);
+      end_copies();
+      if (k > 0) {
+        wait_for_copies<1>();
+        show_to_tensor_cores();
+        arrive(shared.full[before.stage]);
+        before.go_on();
+      }
+    }
+    wait_for_copies<0>();
+    show_to_tensor_cores();
+    arrive(shared.full[before.stage]);
+  }
+
+  static PYFIRSTORDER_KERNEL void ask_for_matrix(const HopperJob<kTerms>& job, Stage& stage, SharedBarrier& full,
+                                                 int64_t first_column, int64_t k) {
+    arrive_and_expect(full, int(sizeof stage.right));
+    for (int part = 0; part < kParts; ++part) copy_box_ahead(stage.right[part], job.right[part], first_column, k, full);
+  }
+
+  // Zeros where there are no rows or depth.
+  static PYFIRSTORDER_KERNEL void copy_rows(const TensorJob& job, int part, const int (&sources)[kRowsOfThread],
+                                            int64_t k, Box& to) {
+    const int own = thread_index() - kConsumers, chunk = own % kChunks, row = own / kChunks;
+    const uint16_t* const halves = part == 0 ? job.left.high : job.left.low;
+    const int64_t at = k + kChunk * chunk;
+    uint16_t* const first = &to.halves[row][kChunk * swizzled(row, chunk)];
+    PYFIRSTORDER_UNROLLED
+    for (int i = 0; i < kRowsOfThread; ++i) {
+      const bool inside = sources[i] >= 0 && at < job.depth;
+      copy_ahead(first + i * kRowsApart * kBoxDepth, halves + (inside ? sources[i] * job.left.stride + at : 0), inside);
+    }
+  }
+  static_assert(kRowsApart % 8 == 0, "the rows of a thread have their chunks in the same places");
+
+  // ---------------------------------------------------------------- two warp groups that multiply them
+
+  static PYFIRSTORDER_INLINE int first_row_of_group() { return thread_index() / kWarpGroup * kWideRows; }
+
+  static PYFIRSTORDER_KERNEL void multiply_stages(const TensorJob& job, Shared& shared, int64_t first_row,
+                                                  int64_t first_column, int64_t rows) {
+    float sums[kWideSums] = {};
+    if constexpr (kTerms == 1) add_stages(job.depth, shared, sums);
+    else add_tiles_of_stages(job.depth, shared, first_row_of_group() < rows, sums);
+    const int first = first_row_of_group() + warp_of_block() % (kWarpGroup / kWarp) * kTileSize;
+    store_strip<kWideColumns / kTileWidth>(job, first_row + first, first_column,
+                                           [&](int j, int c) -> float& { return sums[4 * j + c]; });
+  }
+
+  // One term.  A stage is given back when the products of the next have begun.
+  static PYFIRSTORDER_KERNEL void add_stages(int64_t depth, Shared& shared, float (&sums)[kWideSums]) {
+    Place now, before;
+    int64_t k = 0;
+    for (; k + kBoxDepth <= depth; k += kBoxDepth, now.go_on()) {
+      wait_for_phase(shared.full[now.stage], now.parity);
+      begin_products();
+      PYFIRSTORDER_UNROLLED
+      for (int at = 0; at < kBoxDepth; at += kDepth) add(shared.stages[now.stage], at, sums);
+      end_products();
+      if (k == 0) continue;
+      wait_for_products<1>();
+      give_back(shared.empty[before.stage]);
+      before.go_on();
+    }
+    wait_for_products<0>();
+    if (k >= depth) return;
+    wait_for_phase(shared.full[now.stage], now.parity);
+    for (int at = 0; k + at < depth; at += kDepth) {
+      begin_products();
+      add(shared.stages[now.stage], at, sums);
+      end_products();
+      wait_for_products<0>();
+    }
+  }
+
+  static PYFIRSTORDER_KERNEL void add(const Stage& stage, int at, float (&sums)[kWideSums]) {
+    multiply_wide<false>(sums, left_of(stage, 0, at), right_of(stage, 0, at));
+  }
+
+  // Three terms.
+  static PYFIRSTORDER_KERNEL void add_tiles_of_stages(int64_t depth, Shared& shared, bool has_rows,
+                                                      float (&sums)[kWideSums]) {
+    Place now;
+    float tile[kWideSums] = {};
+    for (int64_t k = 0; k < depth; k += kBoxDepth, now.go_on()) {
+      wait_for_phase(shared.full[now.stage], now.parity);
+      if (has_rows) add_tiles(shared.stages[now.stage], depth - k, tile, sums);
+      give_back(shared.empty[now.stage]);
+    }
+  }
+
+  static PYFIRSTORDER_KERNEL void give_back(SharedBarrier& empty) {
+    sync_warp();
+    if (lane() == 0) arrive(empty);
+  }
+
+  static PYFIRSTORDER_KERNEL uint64_t left_of(const Stage& stage, int part, int k) {
+    return describe(&stage.left[part].halves[first_row_of_group()][k]);
+  }
+  static PYFIRSTORDER_KERNEL uint64_t right_of(const Stage& stage, int part, int k) {
+    return describe(&stage.right[part].halves[0][k]);
+  }
+
+  static PYFIRSTORDER_KERNEL void add_tiles(const Stage& stage, int64_t depth, float (&tile)[kWideSums],
+                                            float (&sums)[kWideSums]) {
+    for (int k = 0; k < kBoxDepth && k < depth; k += kDepth) {
+      begin_products();
+      multiply_wide<true>(tile, left_of(stage, kParts - 1, k), right_of(stage, 0, k));
+      multiply_wide<false>(tile, left_of(stage, 0, k), right_of(stage, kParts - 1, k));
+      multiply_wide<false>(tile, left_of(stage, 0, k), right_of(stage, 0, k));
+      end_products();
+      wait_for_products<0>();
+      PYFIRSTORDER_UNROLLED
+      for (int i = 0; i < kWideSums; ++i) sums[i] += tile[i];
+    }
+  }
+};
+
+}  // namespace pyfirstorder::PYFIRSTORDER_TARGET
