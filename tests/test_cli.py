@@ -267,9 +267,8 @@ def test_a_command_without_its_packages_says_what_to_install(monkeypatch, capsys
     monkeypatch.setattr("sys.argv", ["pyfirstorder", "train", "digits"])
     with pytest.raises(SystemExit):
         cli.main()
-    assert 'error: train, attack and bench need typer, rich and matplotlib: pip install "pyfirstorder[cli]"' in (
-        capsys.readouterr().err
-    )
+    needed = 'train, attack, bench and reproduce need typer, rich and matplotlib: pip install "pyfirstorder[cli]"'
+    assert f"error: {needed}" in capsys.readouterr().err
 
 
 def attack(files, out, *arguments):
