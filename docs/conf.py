@@ -55,6 +55,7 @@ html_css_files = ["site.css"]
 html_theme_options = {"navigation_with_keys": True}
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
+smartquotes_action = "qe"  # two hyphens are an option, not a dash
 pygments_style = "friendly"
 
 # Files beside docs/, and a part of one, that pages of the site include: links to them lead there.

@@ -25,6 +25,7 @@ _MISSING: ImportError | None = None
 try:
     import typer
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from pyfirstorder.options import (
@@ -129,7 +130,7 @@ def info() -> None:
     """What is installed here: versions, backends and why one is missing, instruction sets, processors."""
     table = Table(show_header=False)
     for name, value in fo.show_config().items():
-        table.add_row(name, value)
+        table.add_row(name, escape(value))  # the name of an extra in brackets is no style
     Console().print(table)
 
 

@@ -44,6 +44,11 @@ def test_info_names_the_version_and_every_backend():
         assert f"backend {name}" in done.output
 
 
+def test_info_shows_the_extra_that_is_missing(monkeypatch):
+    monkeypatch.setattr(fo, "show_config", lambda: {"backend": "pip install pyfirstorder[numba]"})
+    assert "pyfirstorder[numba]" in run("info").output
+
+
 def test_train_writes_a_network_that_classifies(files):
     net = fo.load_network(files / "net.npz")
     with np.load(files / "data.npz") as data:
@@ -262,9 +267,8 @@ def test_a_command_without_its_packages_says_what_to_install(monkeypatch, capsys
     monkeypatch.setattr("sys.argv", ["pyfirstorder", "train", "digits"])
     with pytest.raises(SystemExit):
         cli.main()
-    assert 'error: train, attack and bench need typer, rich and matplotlib: pip install "pyfirstorder[cli]"' in (
-        capsys.readouterr().err
-    )
+    needed = 'train, attack, bench and reproduce need typer, rich and matplotlib: pip install "pyfirstorder[cli]"'
+    assert f"error: {needed}" in capsys.readouterr().err
 
 
 def attack(files, out, *arguments):

@@ -23,7 +23,8 @@ def check(wheel: Path) -> None:
         wanted = source | {"pyfirstorder/py.typed"}
         faults += [f"missing: {name}" for name in sorted(wanted - set(names))]
         metadata = [name for name in names if name.split("/")[0].endswith(".dist-info")]
-        faults += [] if any(name.endswith("licenses/LICENSE") for name in metadata) else ["missing: the licence"]
+        for licence in ("LICENSE", "pybind11.txt"):
+            faults += [] if any(name.endswith(f"/{licence}") for name in metadata) else [f"missing: licence {licence}"]
         compiled = [name for name in names if name.endswith(".so")]
         faults += [] if any("/_cpu." in name for name in compiled) else ["missing: the compiled engine"]
         faults += [f"not for a wheel: {name}" for name in sorted(set(names) - wanted - set(metadata) - set(compiled))]
