@@ -46,7 +46,7 @@ def forward(net: TwoLayerNetwork, x: Array, *, backend: str = "auto", threads: i
     Warns
     -----
     NotFiniteWarning
-        If an output is NaN or infinite, because it or a number on the way to it is beyond the range of the type.
+        If an output is infinite, being beyond the range of the type, or NaN, where ``W x + b`` is.
 
     Examples
     --------
