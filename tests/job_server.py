@@ -18,6 +18,7 @@ from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
+import scipy.stats  # noqa: F401 - a second that every child would spend on it
 from typer.main import get_command
 
 from pyfirstorder import cli, options, plots, training, unfinished  # noqa: F401

@@ -15,8 +15,8 @@ import pytest
 
 import pyfirstorder as fo
 
-for needed in ("typer", "rich", "matplotlib"):
-    pytest.importorskip(needed, reason="the command line needs it")
+for needed in ("typer", "rich", "matplotlib", "scipy"):
+    pytest.importorskip(needed, reason="the commands need it")
 pytest.importorskip("resource", reason="jobs are forked and limited as POSIX does")
 
 SAMPLES, FEATURES, CLASSES = 48, 16, 3
