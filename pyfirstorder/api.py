@@ -11,6 +11,7 @@ from pyfirstorder import arrays, backends, validate
 from pyfirstorder.arrays import is_on_device
 from pyfirstorder.attacks import make_objective
 from pyfirstorder.problem import Array, Ball
+from pyfirstorder.results import warn_of_overflow
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -42,6 +43,11 @@ def forward(net: TwoLayerNetwork, x: Array, *, backend: str = "auto", threads: i
     TypeError, ValueError
         If an argument is of the wrong kind or value; the message names it.
 
+    Warns
+    -----
+    NotFiniteWarning
+        If an output is infinite, being beyond the range of the type, or NaN, where ``W x + b`` is.
+
     Examples
     --------
     >>> import numpy as np, pyfirstorder as fo
@@ -60,6 +66,7 @@ def _forward(net: TwoLayerNetwork, x: Array, backend: str, threads: int | None) 
     output = backends.get(validate.backend(backend), is_on_device(points.rows)).forward(
         net.weights(points.rows.dtype), points.rows, validate.threads(threads)
     )
+    warn_of_overflow("output", output, stacklevel=3)
     return output[:, 0] if net.scalar_output else output
 
 
@@ -125,6 +132,11 @@ def input_gradient(
     TypeError, ValueError
         If an argument is of the wrong kind or value; the message names it.
 
+    Warns
+    -----
+    NotFiniteWarning
+        If a loss or a gradient is NaN or infinite.
+
     References
     ----------
     Deng et al. 2020 (arXiv 2010.10650) for the gradient; of the losses, margin is that of Carlini & Wagner 2017
@@ -144,6 +156,7 @@ def input_gradient(
     count = validate.threads(threads)
     objective = make_objective(net, points.rows, y, loss, targeted, chosen, count)
     value, gradient, _ = chosen.input_gradient(net.weights(points.rows.dtype), points.rows, objective, count)
+    warn_of_overflow("loss or gradient", value, gradient, stacklevel=2)
     return arrays.give(value, x), arrays.give(gradient.reshape(points.shape), x)
 
 

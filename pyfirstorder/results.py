@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import numpy as np
 
 from pyfirstorder import arrays as kinds
+from pyfirstorder import checks
 from pyfirstorder.problem import TRACE_QUANTITIES, Array, Status
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ class ZeroGradientWarning(UserWarning):
 
 
 class NotFiniteWarning(UserWarning):
-    """The loss or the gradient of some samples overflowed, so that the attack ended there without a success."""
+    """Outputs, losses or gradients of some samples overflowed; an attack ended there without a success."""
 
 
 class Trace(NamedTuple):
@@ -269,6 +270,24 @@ def _restore_invalid(arrays: AttackArrays, points: Points) -> None:
         arrays.trace[bad] = np.nan
     if arrays.iterates is not None:
         arrays.iterates[bad] = np.nan
+
+
+def warn_of_overflow(what: str, *values: Array, stacklevel: int) -> None:
+    """A warning with the number of samples of which a value is NaN or infinite; none of values on a GPU.
+
+    There the host would have to wait for them.
+    """
+    if any(kinds.is_on_device(part) for part in values) or all(checks.all_finite(part) for part in values):
+        return
+    rows = [np.isfinite(part.reshape(len(part), -1)).all(axis=1) for part in values]
+    count = np.count_nonzero(~np.logical_and.reduce(rows))
+    warnings.warn(
+        f"the {what} of {count} of {len(values[0])} points is not finite: it, or a number on the way to it, is beyond "
+        f"the range of {values[0].dtype}; scale the network or its targets down"
+        + (", or use float64" if values[0].dtype == np.float32 else ""),
+        NotFiniteWarning,
+        stacklevel=stacklevel + 1,
+    )
 
 
 def warn_of_ends(statuses: Array, stacklevel: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -14,8 +15,8 @@ import pytest
 
 import pyfirstorder as fo
 
-for needed in ("typer", "rich", "matplotlib"):
-    pytest.importorskip(needed, reason="the command line needs it")
+for needed in ("typer", "rich", "matplotlib", "scipy"):
+    pytest.importorskip(needed, reason="the commands need it")
 pytest.importorskip("resource", reason="jobs are forked and limited as POSIX does")
 
 SAMPLES, FEATURES, CLASSES = 48, 16, 3
@@ -26,8 +27,11 @@ TRAIN = [
     *("--adversarial-steps", "2", "--threads", "1"),
 ]
 ATTACK = ["--eps", "0.05,0.2", "--steps", "3", "--random-start", "--block-size", "16", "--threads", "1"]
+REPRODUCE = ["landscape", "--quick", "--threads", "1"]
 INPUTS = ("data.npz", "net.npz", "x.npy", "y.npy")
-JOBS = ("train", "attack", "attack of a file")
+JOBS = ("train", "attack", "attack of a file", "reproduce")
+# What tells seconds is another file each time: the results of experiments, cell by cell, and the table of their times.
+TIMED = re.compile(r"(out/\.cells/landscape-.*|.*times.*)")
 
 
 class Server:
@@ -76,13 +80,15 @@ def command_of(job, inputs, folder, *more):
         "train": ["train", "data.npz", *TRAIN, "--output", f"{folder}/net.npz", "--history", f"{folder}/h.csv"],
         "attack": ["attack", "net.npz", "data.npz", *ATTACK, "--output", f"{folder}/out"],
         "attack of a file": ["attack", "net.npz", "x.npy", "--labels", "y.npy", *ATTACK, "--output", f"{folder}/out"],
+        "reproduce": ["reproduce", *REPRODUCE, "--output", f"{folder}/out"],
     }[job]
     return [f"{inputs}/{word}" if word in INPUTS else word for word in (*words, *more)]
 
 
 def contents(folder):
-    """All files, hidden ones and forgotten ones among them, and their bytes."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """All files, hidden ones and forgotten ones among them, and their bytes, but for files that tell seconds."""
+    found = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {name: b"" if TIMED.fullmatch(name) else content for name, content in found.items()}
 
 
 @pytest.fixture(scope="module")
@@ -157,10 +163,14 @@ def test_a_disk_that_is_full_from_any_moment_on_is_said_and_nothing_is_lost(serv
 def test_what_was_done_before_is_not_done_again(server, inputs, tmp_path, job):
     folder = anew(tmp_path)
     command = command_of(job, inputs, folder)
-    last = {"train": "h.csv"}.get(job, "table.csv")
+    last = {"train": "h.csv", "reproduce": "landscape.csv"}.get(job, "table.csv")
     assert server.run(command, folder, kill_at=last)["killed"]
+    cells = {path: path.stat().st_mtime_ns for path in folder.glob("out/.cells/landscape-*")}
     done = server.run(command, folder)
-    if job != "train":
+    if job == "reproduce":
+        assert len(cells) == 5
+        assert {path: path.stat().st_mtime_ns for path in cells} == cells
+    elif job != "train":
         assert f"going on after {SAMPLES} of {SAMPLES} samples" in done["said"]
     else:
         assert "after 2 epochs, 2 of them in a run before" in " ".join(done["said"].split())
@@ -170,6 +180,7 @@ OTHER = {
     "train": (["--seed", "1"], "checkpoint: expected that of this job"),
     "attack": (["--seed", "1"], "output: expected that of this job"),
     "attack of a file": (["--steps", "4"], "output: expected that of this job"),
+    "reproduce": (["--seed", "1"], "holds a report with another seed"),
 }
 
 
@@ -177,7 +188,8 @@ OTHER = {
 def test_an_unfinished_job_with_other_settings_is_refused_and_stays(server, inputs, tmp_path, job):
     folder = anew(tmp_path)
     command = command_of(job, inputs, folder)
-    assert server.run(command, folder, kill_at={"train": "net.npz"}.get(job, "adversarial.npz"))["killed"]
+    last = {"train": "net.npz", "reproduce": "landscape.csv"}.get(job, "adversarial.npz")
+    assert server.run(command, folder, kill_at=last)["killed"]
     before = contents(folder)
     change, message = OTHER[job]
     refused = server.run(command_of(job, inputs, folder, *change), folder)

@@ -10,6 +10,7 @@
 // after the words that they are written in
 #include "../rows/arena.hpp"
 #include "../rows/names.hpp"
+#include "../rows/row_sums.hpp"
 
 namespace pyfirstorder::PYFIRSTORDER_TARGET {
 
@@ -80,13 +81,19 @@ inline void hidden_products(const Network<T>& network, const Tile<T>& tile, int6
 }
 
 // From pre-activations in tile.hidden to σ(h), σ'(h), unless the tile has no room for it, and the output.
+//
+// A pre-activation that overflowed may have had either sign, and a σ that saturates would make a finite number of it:
+// so the outputs of such a row are NaN.
 template <class T>
 inline void activate(const Network<T>& network, const Tile<T>& tile, int64_t rows, Rows<T> output, Shared& shared) {
   const ActivationPass<T> pass = activation_of<T>(network.activation);
   const int64_t n = padded<T>(network.hidden_features);
-  for (int64_t row = 0; row < rows; ++row)
-    pass(tile.hidden.data + row * tile.hidden.stride,
-         tile.slope.data ? tile.slope.data + row * tile.slope.stride : nullptr, n, T(network.parameter));
+  for (int64_t row = 0; row < rows; ++row) {
+    T* const hidden = row_of(tile.hidden, row);
+    const bool is_known = all_finite(hidden, n);
+    pass(hidden, tile.slope.data ? row_of(tile.slope, row) : nullptr, n, T(network.parameter));
+    if (!is_known) hidden[0] = T(__builtin_nan(""));
+  }
   product<T>(read_only(tile.hidden), rows, network.output, network.output_bias, output, shared);
 }
 

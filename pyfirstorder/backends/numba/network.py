@@ -8,6 +8,8 @@ panel of rows stays in the second-level cache for all samples of the tile.
 
 from __future__ import annotations
 
+import numpy as np
+
 from pyfirstorder.backends.numba.activations import activate
 from pyfirstorder.backends.numba.compilation import compiled
 from pyfirstorder.backends.numba.losses import evaluate_loss, first_of_largest
@@ -77,13 +79,27 @@ def _add_product(coefficients, which, matrix, live, sums, into):
 
 
 @compiled
+def _all_finite(values):
+    zeros = values[0] - values[0]
+    for value in values:
+        zeros += value - value
+    return zeros == 0
+
+
+@compiled
 def forward(network, block, live):
-    """Outputs of the live rows, and σ'(h) for the way back."""
+    """Outputs of the live rows, and σ'(h) for the way back.
+
+    They are NaN where a pre-activation overflowed: it may have had either sign, and a σ that saturates would hide it.
+    """
     for row in live:
         copy(network.hidden_bias, block.units[row, HIDDEN])
     _add_product(block.vectors, X, network.inputs_to_hidden, live, block.units, HIDDEN)
     for row in live:
+        is_known = _all_finite(block.units[row, HIDDEN])
         activate(network.activation, network.parameter, block.units[row, HIDDEN], block.units[row, SLOPE])
+        if not is_known:
+            block.units[row, HIDDEN, 0] = np.nan
         copy(network.output_bias, block.outputs[row, NEW_OUTPUT])
     _add_product(block.units, HIDDEN, network.hidden_to_outputs, live, block.outputs, NEW_OUTPUT)
 

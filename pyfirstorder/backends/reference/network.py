@@ -42,7 +42,14 @@ def forward(weights: Weights, x: Array) -> Array:
     """Logits (B, k)."""
     h = product(x, weights.hidden_weight) + weights.hidden_bias
     hidden = elementwise(ACTIVATIONS[weights.activation].value)(h, weights.parameter).astype(x.dtype)
-    return product(hidden, weights.output_weight) + weights.output_bias
+    return _output(weights, h, hidden)
+
+
+def _output(weights: Weights, h: Array, hidden: Array) -> Array:
+    """``A σ(h) + c``; NaN where an h overflowed: it may have had either sign, and a σ that saturates would hide it."""
+    output = product(hidden, weights.output_weight) + weights.output_bias
+    output[~np.all(np.isfinite(h), axis=1)] = np.nan
+    return output
 
 
 def input_gradient(weights: Weights, x: Array, objective: Objective) -> Gradient:
@@ -50,7 +57,7 @@ def input_gradient(weights: Weights, x: Array, objective: Objective) -> Gradient
     activation = ACTIVATIONS[weights.activation]
     h = product(x, weights.hidden_weight) + weights.hidden_bias
     hidden = elementwise(activation.value)(h, weights.parameter).astype(x.dtype)
-    output = product(hidden, weights.output_weight) + weights.output_bias
+    output = _output(weights, h, hidden)
     loss, residual, scale = evaluate(output, objective)
     slope = elementwise(activation.derivative)(h, weights.parameter).astype(x.dtype)
     with np.errstate(invalid="ignore", over="ignore"):
