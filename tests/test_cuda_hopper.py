@@ -37,6 +37,7 @@ SIZES = [
     (192, 5, 3, 3),
     (9, 300, 3, 3),
     (456, 9, 3, 5),
+    (200, 130, 3, 130),
 ]
 
 
@@ -107,6 +108,22 @@ def test_no_product_reads_what_it_has_not_written_or_writes_beside_its_arrays():
         library.hold_guards()
     for answer in answers[1:]:
         assert_same_bits(answer, answers[0])
+
+
+def test_the_host_waits_for_nothing_and_does_the_same_for_many_steps_as_for_few():
+    problem = make_problem(samples=4, dtype=FLOAT)
+
+    def host_work(steps: int) -> tuple[int, int, int, int]:
+        library = FakeLibrary()
+        backend = backend_with(True, library)
+        fresh = problem._replace(weights=problem.weights._replace(prepared={}))
+        run(backend, fresh, make_ball("linf", problem.x), steps=steps)
+        return library.copies, library.waits, len(library.guarded), len(backend._engine.calls)
+
+    few = host_work(2)
+    assert few == host_work(12)
+    assert few[1] == 0
+    assert few[3] == 1
 
 
 # ------------------------------------------------------------------ which are used
