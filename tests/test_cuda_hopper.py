@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ from pyfirstorder.backends.cuda.products import Products
 
 engine = pytest.importorskip("pyfirstorder.backends._cuda_fibres", reason="the kernels were not built for fibres")
 
+SOURCE = Path(__file__).parents[1] / "csrc" / "cuda" / "hopper.cu"
 FLOAT = np.float32
 # Inputs, hidden units, outputs (those of 32 and more are a product, too) and samples: tiles are 128 x 128, stages 64 of
 # the depth and three of them a round, tensor cores take 16 at a time.
@@ -37,6 +40,7 @@ SIZES = [
     (192, 5, 3, 3),
     (9, 300, 3, 3),
     (456, 9, 3, 5),
+    (200, 130, 3, 130),
 ]
 
 
@@ -63,7 +67,7 @@ def test_they_have_the_bits_of_the_generic_products(size):
 @pytest.mark.parametrize(
     "changes", [{"precision": "fast"}, {"early_stop": True, "restarts": 2}], ids=["fast", "strict"]
 )
-@pytest.mark.parametrize("size", [(17, 129, 33, 65), (200, 20, 3, 9)])
+@pytest.mark.parametrize("size", [(17, 129, 33, 65), (200, 20, 3, 9), (128, 64, 3, 9)])
 def test_attacks_have_the_same_bits_where_rows_end_one_by_one(size, changes):
     d, m, k, samples = size
     problem = make_problem(d=d, m=m, k=k, samples=samples, dtype=FLOAT)
@@ -107,6 +111,33 @@ def test_no_product_reads_what_it_has_not_written_or_writes_beside_its_arrays():
         library.hold_guards()
     for answer in answers[1:]:
         assert_same_bits(answer, answers[0])
+
+
+def test_the_host_waits_for_nothing_and_does_the_same_for_many_steps_as_for_few():
+    problem = make_problem(samples=4, dtype=FLOAT)
+
+    def host_work(steps: int) -> tuple[int, int, int, int]:
+        library = FakeLibrary()
+        backend = backend_with(True, library)
+        fresh = problem._replace(weights=problem.weights._replace(prepared={}))
+        run(backend, fresh, make_ball("linf", problem.x), steps=steps)
+        return library.copies, library.waits, len(library.guarded), len(backend._engine.calls)
+
+    few = host_work(2)
+    assert few == host_work(12)
+    assert few[1] == 0
+    assert few[3] == 1
+
+
+@pytest.mark.skipif(not SOURCE.exists(), reason="the C++ sources are not here: an installed copy is tested")
+def test_every_failure_of_a_launch_begins_with_the_name_of_its_kernel():
+    text = SOURCE.read_text(encoding="utf-8")
+    thrown = re.findall(r"throw std::runtime_error\((.+)", text)
+    checked = re.findall(r"cuda::check\((.+?)\);", text, flags=re.DOTALL)
+    assert len(thrown) >= 3
+    assert len(checked) >= 3
+    assert all(words.startswith("std::string(name)") for words in thrown)
+    assert all(re.search(r",\s*name$", words) for words in checked)
 
 
 # ------------------------------------------------------------------ which are used

@@ -85,12 +85,13 @@ bool has_hopper_products() {
 template <int kTerms>
 void launch_hopper_product(const char* name, const TensorJob& job, void* stream) {
   using Kernel = HopperProduct<kTerms>;
-  if (Kernel::blocks(job) == 0) return;
+  const int64_t tiles = Kernel::tiles(job, job.rows.most), most = processors() * Kernel::kBlocksOfProcessor;
+  if (tiles == 0) return;
   HopperJob<kTerms> whole{job, {}};
   for (int part = 0; part < Kernel::kParts; ++part)
     whole.right[part] =
         map_of(name, part == 0 ? job.right.high : job.right.low, job.depth, job.columns, job.right.stride);
-  launch_blocks<Kernel>(name, whole, Kernel::blocks(job), stream);
+  launch_blocks<Kernel>(name, whole, tiles < most ? tiles : most, stream);
 }
 
 template void launch_hopper_product<1>(const char*, const TensorJob&, void*);

@@ -1,9 +1,9 @@
 // The product of tensor_product.hpp for Hopper GPUs: the same sums in the same order, by warp groups.
 //
-// A block computes 128 x 128 elements; each of two warp groups 64 rows of them.  Two more warps bring pieces of 64 of
-// the depth to shared memory, three stages ahead at most: rows of X by copies of 16 bytes, because the list of live
-// rows says which, and the matrix as boxes.  A stage is `full` when both have come, and `empty` again when all warps
-// that multiply have read it.
+// A block takes tiles of 128 x 128 elements, one after another; each of two warp groups computes 64 rows of them.  Two
+// more warps bring pieces of 64 of the depth to shared memory, three stages ahead at most and into the next tile: rows
+// of X by copies of 16 bytes, because the list of live rows says which, and the matrix as boxes.  A stage is `full`
+// when both have come, and `empty` again when all warps that multiply have read it.
 //
 // With three terms tensor cores form a sum over 16 of the depth from zero, and the sums of those are made outside;
 // while one warp group adds, the other's products go on.  With one term they keep the sums, and the products of a stage
@@ -38,34 +38,42 @@ struct HopperProduct {
     SharedBarrier full[kStages], empty[kStages];
   };
   static constexpr int kSharedBytes = int(sizeof(Shared)) + kBoxAlignment;
+  static_assert(kBlocksOfProcessor * (kSharedBytes + 1024) <= 228 * 1024, "a block's last KiB is the system's");
 
-  static int64_t blocks(const TensorJob& job) { return row_tiles(job) * column_tiles(job); }
-
-  static PYFIRSTORDER_INLINE int64_t row_tiles(const TensorJob& job) {
-    return (job.rows.most + kBoxRows - 1) / kBoxRows;
-  }
-  static PYFIRSTORDER_INLINE int64_t column_tiles(const TensorJob& job) {
-    return (job.columns + kWideColumns - 1) / kWideColumns;
+  static PYFIRSTORDER_INLINE int64_t tiles(const TensorJob& job, int64_t rows) {
+    return (rows + kBoxRows - 1) / kBoxRows * ((job.columns + kWideColumns - 1) / kWideColumns);
   }
 
   static PYFIRSTORDER_KERNEL void run(const HopperJob<kTerms>& job) {
-    // neighbouring blocks share columns of the matrix
-    const int64_t first_row = block_index() % row_tiles(job.product) * kBoxRows;
-    const int64_t first_column = block_index() / row_tiles(job.product) * kWideColumns;
-    const int64_t rows = job.product.rows.count() - first_row;
-    if (rows <= 0) return;
     Shared& shared = *reinterpret_cast<Shared*>(shared_memory());
     begin_barriers(shared);
     sync_block();
-    if (thread_index() < kConsumers) multiply_stages(job.product, shared, first_row, first_column, rows);
-    else bring_stages(job, shared, first_row, first_column, rows);
+    if (thread_index() < kConsumers) multiply_tiles(job.product, shared);
+    else bring_tiles(job, shared);
   }
 
  private:
-  // Where a thread stands in the sequence of stages.
+  // In 32 bits, as the list of live rows has it: for one term there are 96 registers, and two blocks in them.
+  struct Tile {
+    int first_row, first_column;  // rows by their places in the list
+    int rows;                     // those from the first one on
+  };
+
+  // Calls `body(tile)` for this block's share; at any time blocks are at neighbouring tiles, which share columns.
+  template <class Body>
+  static PYFIRSTORDER_KERNEL void for_tiles(const TensorJob& job, Body body) {
+    const int rows = int(job.rows.count()), row_tiles = (rows + kBoxRows - 1) / kBoxRows, all = int(tiles(job, rows));
+    for (int i = int(block_index()); i < all; i += int(block_count())) {
+      const int first_row = i % row_tiles * kBoxRows;
+      body(Tile{first_row, i / row_tiles * kWideColumns, rows - first_row});
+    }
+  }
+
+  // Where a thread stands in the sequence of stages, which goes on from tile to tile.
   struct Place {
     int stage = 0, parity = 0;
 
+    PYFIRSTORDER_INLINE int before() const { return stage == 0 ? kStages - 1 : stage - 1; }
     PYFIRSTORDER_INLINE void go_on() {
       if (++stage < kStages) return;
       stage = 0;
@@ -88,52 +96,55 @@ struct HopperProduct {
   static constexpr int kRowsApart = kProducers / kChunks;  // of a thread, which brings one chunk of each
   static constexpr int kRowsOfThread = kBoxRows / kRowsApart;
 
-  static PYFIRSTORDER_KERNEL void bring_stages(const HopperJob<kTerms>& job, Shared& shared, int64_t first_row,
-                                               int64_t first_column, int64_t rows) {
-    const int own = thread_index() - kConsumers, row = own / kChunks;
-    int sources[kRowsOfThread];  // rows of X; -1 for none
-    PYFIRSTORDER_UNROLLED
-    for (int i = 0; i < kRowsOfThread; ++i) {
-      const int at = row + kRowsApart * i;
-      sources[i] = at < rows ? int(job.product.rows.at(first_row + at)) : -1;
-    }
-    Place now, before;
-    for (int64_t k = 0; k < job.product.depth; k += kBoxDepth, now.go_on()) {
-      Stage& stage = shared.stages[now.stage];
-      wait_for_phase(shared.empty[now.stage], 1 - now.parity);
-      if (own == 0) ask_for_matrix(job, stage, shared.full[now.stage], first_column, k);
-      sync_warp();
+  // A stage is handed over when the copies of the next are under way.
+  static PYFIRSTORDER_KERNEL void bring_tiles(const HopperJob<kTerms>& job, Shared& shared) {
+    Place now;
+    bool any = false;
+    for_tiles(job.product, [&](const Tile& tile) {
+      int sources[kRowsOfThread];  // rows of X; -1 for none
       PYFIRSTORDER_UNROLLED
-      for (int part = 0; part < kParts; ++part) copy_rows(job.product, part, sources, k, stage.left[part]);
-      end_copies();
-      if (k > 0) {
-        wait_for_copies<1>();
-        show_to_tensor_cores();
-        arrive(shared.full[before.stage]);
-        before.go_on();
+      for (int i = 0; i < kRowsOfThread; ++i) {
+        const int at = (thread_index() - kConsumers) / kChunks + kRowsApart * i;
+        sources[i] = at < tile.rows ? int(job.product.rows.at(tile.first_row + at)) : -1;
       }
-    }
-    wait_for_copies<0>();
+      for (int k = 0; k < int(job.product.depth); k += kBoxDepth, any = true) {
+        Stage& stage = shared.stages[now.stage];
+        wait_for_phase(shared.empty[now.stage], 1 - now.parity);
+        if (thread_index() == kConsumers) ask_for_matrix(job, stage, shared.full[now.stage], tile.first_column, k);
+        sync_warp();
+        PYFIRSTORDER_UNROLLED
+        for (int part = 0; part < kParts; ++part) copy_rows(job.product, part, sources, k, stage.left[part]);
+        end_copies();
+        if (any) hand_over<1>(shared.full[now.before()]);
+        now.go_on();
+      }
+    });
+    if (any) hand_over<0>(shared.full[now.before()]);
+  }
+
+  template <int kLater>
+  static PYFIRSTORDER_KERNEL void hand_over(SharedBarrier& full) {
+    wait_for_copies<kLater>();
     show_to_tensor_cores();
-    arrive(shared.full[before.stage]);
+    arrive(full);
   }
 
   static PYFIRSTORDER_KERNEL void ask_for_matrix(const HopperJob<kTerms>& job, Stage& stage, SharedBarrier& full,
-                                                 int64_t first_column, int64_t k) {
+                                                 int first_column, int k) {
     arrive_and_expect(full, int(sizeof stage.right));
     for (int part = 0; part < kParts; ++part) copy_box_ahead(stage.right[part], job.right[part], first_column, k, full);
   }
 
   // Zeros where there are no rows or depth.
-  static PYFIRSTORDER_KERNEL void copy_rows(const TensorJob& job, int part, const int (&sources)[kRowsOfThread],
-                                            int64_t k, Box& to) {
+  static PYFIRSTORDER_KERNEL void copy_rows(const TensorJob& job, int part, const int (&sources)[kRowsOfThread], int k,
+                                            Box& to) {
     const int own = thread_index() - kConsumers, chunk = own % kChunks, row = own / kChunks;
     const uint16_t* const halves = part == 0 ? job.left.high : job.left.low;
-    const int64_t at = k + kChunk * chunk;
+    const int at = k + kChunk * chunk;
     uint16_t* const first = &to.halves[row][kChunk * swizzled(row, chunk)];
     PYFIRSTORDER_UNROLLED
     for (int i = 0; i < kRowsOfThread; ++i) {
-      const bool inside = sources[i] >= 0 && at < job.depth;
+      const bool inside = sources[i] >= 0 && at < int(job.depth);
       copy_ahead(first + i * kRowsApart * kBoxDepth, halves + (inside ? sources[i] * job.left.stride + at : 0), inside);
     }
   }
@@ -143,20 +154,21 @@ struct HopperProduct {
 
   static PYFIRSTORDER_INLINE int first_row_of_group() { return thread_index() / kWarpGroup * kWideRows; }
 
-  static PYFIRSTORDER_KERNEL void multiply_stages(const TensorJob& job, Shared& shared, int64_t first_row,
-                                                  int64_t first_column, int64_t rows) {
-    float sums[kWideSums] = {};
-    if constexpr (kTerms == 1) add_stages(job.depth, shared, sums);
-    else add_tiles_of_stages(job.depth, shared, first_row_of_group() < rows, sums);
+  static PYFIRSTORDER_KERNEL void multiply_tiles(const TensorJob& job, Shared& shared) {
     const int first = first_row_of_group() + warp_of_block() % (kWarpGroup / kWarp) * kTileSize;
-    store_strip<kWideColumns / kTileWidth>(job, first_row + first, first_column,
-                                           [&](int j, int c) -> float& { return sums[4 * j + c]; });
+    Place now;
+    for_tiles(job, [&](const Tile& tile) {
+      float sums[kWideSums] = {};
+      if constexpr (kTerms == 1) add_stages(int(job.depth), shared, now, sums);
+      else add_tiles_of_stages(int(job.depth), shared, now, first_row_of_group() < tile.rows, sums);
+      store_strip<kWideColumns / kTileWidth>(job, tile.first_row + first, tile.first_column,
+                                             [&](int j, int c) -> float& { return sums[4 * j + c]; });
+    });
   }
 
   // One term.  A stage is given back when the products of the next have begun.
-  static PYFIRSTORDER_KERNEL void add_stages(int64_t depth, Shared& shared, float (&sums)[kWideSums]) {
-    Place now, before;
-    int64_t k = 0;
+  static PYFIRSTORDER_KERNEL void add_stages(int depth, Shared& shared, Place& now, float (&sums)[kWideSums]) {
+    int k = 0;
     for (; k + kBoxDepth <= depth; k += kBoxDepth, now.go_on()) {
       wait_for_phase(shared.full[now.stage], now.parity);
       begin_products();
@@ -165,18 +177,20 @@ struct HopperProduct {
       end_products();
       if (k == 0) continue;
       wait_for_products<1>();
-      give_back(shared.empty[before.stage]);
-      before.go_on();
+      give_back(shared.empty[now.before()]);
     }
     wait_for_products<0>();
-    if (k >= depth) return;
+    if (k > 0) give_back(shared.empty[now.before()]);
+    if (k == depth) return;
     wait_for_phase(shared.full[now.stage], now.parity);
-    for (int at = 0; k + at < depth; at += kDepth) {
+    for (int at = 0; k + at < depth; at += kDepth) {  // apart: products under a condition would wait for each other
       begin_products();
       add(shared.stages[now.stage], at, sums);
       end_products();
       wait_for_products<0>();
     }
+    give_back(shared.empty[now.stage]);
+    now.go_on();
   }
 
   static PYFIRSTORDER_KERNEL void add(const Stage& stage, int at, float (&sums)[kWideSums]) {
@@ -184,11 +198,10 @@ struct HopperProduct {
   }
 
   // Three terms.
-  static PYFIRSTORDER_KERNEL void add_tiles_of_stages(int64_t depth, Shared& shared, bool has_rows,
+  static PYFIRSTORDER_KERNEL void add_tiles_of_stages(int depth, Shared& shared, Place& now, bool has_rows,
                                                       float (&sums)[kWideSums]) {
-    Place now;
     float tile[kWideSums] = {};
-    for (int64_t k = 0; k < depth; k += kBoxDepth, now.go_on()) {
+    for (int k = 0; k < depth; k += kBoxDepth, now.go_on()) {
       wait_for_phase(shared.full[now.stage], now.parity);
       if (has_rows) add_tiles(shared.stages[now.stage], depth - k, tile, sums);
       give_back(shared.empty[now.stage]);
@@ -207,7 +220,7 @@ struct HopperProduct {
     return describe(&stage.right[part].halves[0][k]);
   }
 
-  static PYFIRSTORDER_KERNEL void add_tiles(const Stage& stage, int64_t depth, float (&tile)[kWideSums],
+  static PYFIRSTORDER_KERNEL void add_tiles(const Stage& stage, int depth, float (&tile)[kWideSums],
                                             float (&sums)[kWideSums]) {
     for (int k = 0; k < kBoxDepth && k < depth; k += kDepth) {
       begin_products();

@@ -48,12 +48,17 @@ void repeat(void* stream, int64_t times, Launches launches, void (*go_on)()) {
   }
 }
 
+// Of the device; at least one.
+inline int64_t processors() {
+  int device = 0, count = 0;
+  cudaGetDevice(&device);
+  cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device);
+  return count > 0 ? count : 1;
+}
+
 inline int64_t most_blocks() {
   constexpr int kBlocksPerProcessor = 4;  // enough warps to wait for memory
-  int device = 0, processors = 0;
-  cudaGetDevice(&device);
-  cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
-  return int64_t(processors > 0 ? processors : 1) * kBlocksPerProcessor;
+  return processors() * kBlocksPerProcessor;
 }
 
 #else
@@ -71,6 +76,10 @@ void repeat(void* stream, int64_t times, Launches launches, void (*go_on)()) {
     launches(stream);
     go_on();
   }
+}
+
+inline int64_t processors() {
+  return 1;
 }
 
 inline int64_t most_blocks() {

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 VARIABLE = "PYFIRSTORDER_GPU_PRODUCTS"
 GENERIC, HOPPER = CHOICES = ("generic", "hopper")
 Sizes = tuple[tuple[int, int, int, int], ...]  # inputs, hidden units, outputs and samples
-# More than one tile of rows and of columns, several stages, no multiples.
-SIZES: Sizes = ((456, 200, 40, 150), (72, 8, 3, 5))
+# Several tiles of 128 rows and columns, several stages of 64 of the depth, no multiples; and more tiles than a
+# GPU runs at once, so that its blocks go on from one to the next.
+SIZES: Sizes = ((456, 200, 40, 150), (72, 2400, 3, 2400))
 
 
 class Products(NamedTuple):
