@@ -4,6 +4,7 @@
 #include <setjmp.h>
 #include <ucontext.h>
 
+#include <deque>
 #include <memory>
 
 namespace pyfirstorder::fibres {
@@ -22,10 +23,12 @@ struct Strand {
 };
 
 struct Schedule {
-  std::vector<Strand> strands;
-  std::vector<Group> warps;
-  Group all;
-  Block block;
+  std::deque<Strand> strands;      // at least as many as run; a context must stay where it is
+  int count = 0;                   // of those that run
+  std::vector<Group> warps, alls;  // alls: of the threads of a block
+  Group cluster;
+  std::vector<Block> blocks;  // of the cluster that runs
+  std::vector<std::vector<char>> shared;
   jmp_buf home;
   ucontext_t home_context;
   int running = 0;
@@ -52,12 +55,15 @@ void enter() {
   setcontext(&strand.start);
 }
 
-void prepare(Schedule& s) {
-  s.all = Group{int(s.strands.size()), 0, 0, {}, {}};
-  for (Group& warp : s.warps) warp = Group{32, 0, 0, {}, {}};
-  for (size_t i = 0; i < s.strands.size(); ++i) {
+void prepare(Schedule& s, int threads) {
+  const auto anew = [](int size) { return Group{size, 0, 0, {}, {}}; };
+  s.cluster = anew(s.count);
+  for (Group& all : s.alls) all = anew(threads);
+  for (Group& warp : s.warps) warp = anew(32);
+  for (size_t i = 0; i < size_t(s.count); ++i) {
     Strand& strand = s.strands[i];
-    strand.fibre = {int(i), &s.block, &s.warps[i / 32], &s.all, {}, 0};
+    const size_t block = i / size_t(threads);
+    strand.fibre = {int(i) % threads, &s.blocks[block], &s.warps[i / 32], &s.alls[block], &s.cluster, {}, 0};
     strand.started = strand.ended = false;
     strand.waits_for = nullptr;
     if (!strand.stack) {
@@ -71,10 +77,10 @@ void prepare(Schedule& s) {
   }
 }
 
-// One block to its end.
-bool run_block(Schedule& s) {
-  prepare(s);
-  const int count = int(s.strands.size());
+// One cluster of blocks to its end.
+bool run_cluster(Schedule& s, int threads) {
+  prepare(s, threads);
+  const int count = s.count;
   int left = count;
   for (int64_t turn = 0; left > 0; ++turn) {
     bool moved = false;
@@ -164,17 +170,27 @@ void wait_for_copies(int64_t later) {
   fibre.copies.resize(kept);
 }
 
-bool run(int64_t blocks, int threads, void (*body)(const void*), const void* argument) {
-  static thread_local Schedule own;  // whose stacks are used again
-  own.strands.resize(size_t(threads));
-  own.warps.resize(size_t(threads / 32));
+bool run(const Launch& launch, void (*body)(const void*), const void* argument) {
+  constexpr char kPoison = char(0xFF);  // NaN, or -1
+  static thread_local Schedule own;     // whose stacks are used again
+  const size_t together = size_t(launch.cluster_size);
+  own.count = launch.threads * launch.cluster_size;
+  if (own.strands.size() < size_t(own.count)) own.strands.resize(size_t(own.count));
+  own.warps.resize(size_t(own.count / 32));
+  own.alls.resize(together);
+  own.blocks.resize(together);
+  own.shared.resize(together);
   own.body = body;
   own.argument = argument;
   schedule = &own;
   bool done = true;
-  for (int64_t i = 0; done && i < blocks; ++i) {
-    own.block = {i, blocks};
-    done = run_block(own);
+  for (int64_t first = 0; done && first < launch.blocks; first += launch.cluster_size) {
+    for (size_t rank = 0; rank < together; ++rank) {
+      own.shared[rank].assign(launch.shared_bytes, kPoison);
+      own.blocks[rank] = {first + int64_t(rank), launch.blocks, int(rank), launch.cluster_size,
+                          own.shared[rank].data()};
+    }
+    done = run_cluster(own, launch.threads);
   }
   schedule = nullptr;
   return done;

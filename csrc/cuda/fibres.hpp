@@ -1,7 +1,8 @@
 // The threads of one block as fibres of one thread: each runs until it waits for others, in an order that changes.
 //
-// A kernel that deadlocks, because some threads wait for what others never reach, ends with an error; one that reads
-// what another thread has not written yet reads something else than on the day it happened to work.
+// Blocks of one cluster run together in the same way.  A kernel that deadlocks, because some threads wait for what
+// others never reach, ends with an error; one that reads what another thread has not written yet reads something else
+// than on the day it happened to work.
 #pragma once
 
 #include <stdint.h>
@@ -13,6 +14,8 @@ namespace pyfirstorder::fibres {
 
 struct Block {
   int64_t index, count;
+  int rank, cluster_size;  // its place among the blocks that run together
+  char* shared;            // shared memory whose size the launch sets
 };
 
 // A group that waits together: a warp or the block.
@@ -33,7 +36,7 @@ struct Copy {
 struct Fibre {
   int thread;
   Block* block;
-  Group *warp, *all;
+  Group *warp, *all, *cluster;
   std::vector<Copy> copies;
   int64_t groups;  // of copies that have been ended
 };
@@ -48,6 +51,9 @@ inline void wait_for_block() {
 }
 inline void wait_for_warp() {
   wait(*current()->warp);
+}
+inline void wait_for_cluster() {
+  wait(*current()->cluster);
 }
 
 // What the lane at that distance (exclusive or) passed to the same call.
@@ -85,7 +91,16 @@ void copy_ahead(void* to, const void* from, bool inside);
 void end_copies();
 void wait_for_copies(int64_t later);
 
-// Runs `body(argument)` on all threads of all blocks, block after block; false if a block can get no further.
-bool run(int64_t blocks, int threads, void (*body)(const void*), const void* argument);
+// How many blocks there are, of how many threads, how many of them run together, and how much shared memory each has
+// beside what the kernel declares.
+struct Launch {
+  int64_t blocks;
+  int threads;
+  int cluster_size = 1;
+  size_t shared_bytes = 0;
+};
+
+// Runs `body(argument)` on all threads of all blocks, cluster after cluster; false if one can get no further.
+bool run(const Launch& launch, void (*body)(const void*), const void* argument);
 
 }  // namespace pyfirstorder::fibres

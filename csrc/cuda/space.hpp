@@ -15,9 +15,11 @@ struct Call {
   Task<T> task;
   Network<T> network;
   Matrix<T> hidden, output, output_backward, hidden_backward;
+  Matrix<T> gram;  // of the loop on hidden units, else empty
   char* space;
   int64_t first, rows;  // rows of the whole task that this part is
   int64_t warps;        // of a kernel on rows
+  int64_t workers;      // warps that have scratch space of their own: those, or those of the loop on chip
 };
 
 template <class T>
@@ -118,7 +120,7 @@ PYFIRSTORDER_INLINE void begin_live(const Space<T>& space, int64_t row) {
 
 template <class T>
 PYFIRSTORDER_INLINE Worker worker_of(const Call<T>& call) {
-  return Worker{warp_index(), call.warps};
+  return Worker{warp_index(), call.workers};
 }
 
 }  // namespace pyfirstorder::PYFIRSTORDER_TARGET

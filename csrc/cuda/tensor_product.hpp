@@ -74,6 +74,28 @@ struct TensorProduct {
     store_sums(job, first_row, first_column, sums);
   }
 
+  // Adds what 16 of the depth give: the mixed terms first.
+  template <int kAcross>
+  static PYFIRSTORDER_KERNEL void add_tile(const uint32_t (&left)[kParts][4],
+                                           const uint32_t (&right)[kParts][kAcross][2], int j, float (&sums)[4]) {
+    if (kTerms == 1) return multiply_tile(sums, left[0], right[0][j]);
+    float tile[4] = {};
+    multiply_tile(tile, left[kParts - 1], right[0][j]);
+    multiply_tile(tile, left[0], right[kParts - 1][j]);
+    multiply_tile(tile, left[0], right[0][j]);
+    for (int c = 0; c < 4; ++c) sums[c] += tile[c];
+  }
+
+  // The padding of rows is zero.
+  static PYFIRSTORDER_KERNEL void store_sum(const TensorJob& job, int64_t row, int64_t column, float sum) {
+    float value = 0;
+    if (column < job.columns) {
+      value = times_power_of_two(sum, job.left.exponent[row] + job.right.exponent[column]);
+      if (job.start.data) value = row_of(job.start, row)[column] + value;
+    }
+    row_of(job.c, row)[column] = value;
+  }
+
  private:
   static PYFIRSTORDER_INLINE int first_row_of_warp() {
     return warp_of_block() % kWarpsDown * kWarpTilesDown * kTileSize;
@@ -131,17 +153,6 @@ struct TensorProduct {
     }
   }
 
-  static PYFIRSTORDER_KERNEL void add_tile(const uint32_t (&left)[kParts][4],
-                                           const uint32_t (&right)[kParts][kWarpTilesAcross][2], int j,
-                                           float (&sums)[4]) {
-    if (kTerms == 1) return multiply_tile(sums, left[0], right[0][j]);
-    float tile[4] = {};
-    multiply_tile(tile, left[kParts - 1], right[0][j]);
-    multiply_tile(tile, left[0], right[kParts - 1][j]);
-    multiply_tile(tile, left[0], right[0][j]);
-    for (int c = 0; c < 4; ++c) sums[c] += tile[c];
-  }
-
   static PYFIRSTORDER_KERNEL void store_sums(const TensorJob& job, int64_t first_row, int64_t first_column,
                                              const float (&sums)[kWarpTilesDown][kWarpTilesAcross][4]) {
     PYFIRSTORDER_UNROLLED
@@ -157,16 +168,6 @@ struct TensorProduct {
         if (column < job.c.stride) store_sum(job, row, column, sums[i][j][2 * r + c]);
       }
     }
-  }
-
-  // The padding of rows is zero.
-  static PYFIRSTORDER_KERNEL void store_sum(const TensorJob& job, int64_t row, int64_t column, float sum) {
-    float value = 0;
-    if (column < job.columns) {
-      value = times_power_of_two(sum, job.left.exponent[row] + job.right.exponent[column]);
-      if (job.start.data) value = row_of(job.start, row)[column] + value;
-    }
-    row_of(job.c, row)[column] = value;
   }
 };
 
