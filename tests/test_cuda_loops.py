@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import stand_in
-from fake_device import Engine
 from support import (
     ACTIVATION_NAMES,
     LOSS_NAMES,
@@ -24,6 +23,7 @@ from support import (
     with_and_without_box,
 )
 
+from pyfirstorder import backends
 from pyfirstorder.backends.cuda import CudaBackend
 from pyfirstorder.problem import Ball, Status
 
@@ -48,32 +48,41 @@ OPTIONS = {
 }
 
 
-def backend_with(loop: str) -> CudaBackend:
-    backend = CudaBackend(stand_in.library(), Engine(engine))
-    backend.loop = loop
-    return backend
+def devices() -> list[Any]:
+    """Arrays and kernels: on fibres, and on the GPU where there is one."""
+    params = [pytest.param((stand_in.library(), engine), id="fibres")]
+    if backends.available_backends()["cuda"] == "available":
+        found: Any = backends.get("cuda")
+        params.append(pytest.param((found._library, found._engine), id="gpu", marks=pytest.mark.gpu))
+    return params
 
 
-def hold_same(problem: Any, ball: Any, x_init: Any = None, **options: Any) -> Any:
-    """The same bits of both loops."""
-    launched = run(backend_with("launched"), problem, ball, x_init, **EVERYTHING | options)
-    resident = run(backend_with("resident"), problem, ball, x_init, **EVERYTHING | options)
-    assert_same_bits(resident, launched)
-    return resident
+@pytest.fixture(params=devices())
+def hold_same(request: pytest.FixtureRequest) -> Any:
+    """Holds an attack to the same bits in both loops."""
+    both = [CudaBackend(*request.param) for _ in range(2)]
+    both[0].loop, both[1].loop = "launched", "resident"
+
+    def hold(problem: Any, ball: Any, x_init: Any = None, **options: Any) -> Any:
+        launched, resident = (run(backend, problem, ball, x_init, **EVERYTHING | options) for backend in both)
+        assert_same_bits(resident, launched)
+        return resident
+
+    return hold
 
 
 @every_dtype
 @every_norm
 @with_and_without_box
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-def test_both_loops_give_the_same_bits(dtype, norm, boxed, options):
+def test_both_loops_give_the_same_bits(hold_same, dtype, norm, boxed, options):
     problem = make_problem(samples=9, dtype=dtype)
     hold_same(problem, make_ball(norm, problem.x, boxed=boxed), **options)
 
 
 @every_dtype
 @pytest.mark.parametrize("loss", LOSS_NAMES)
-def test_both_loops_give_the_same_bits_for_every_loss(dtype, loss):
+def test_both_loops_give_the_same_bits_for_every_loss(hold_same, dtype, loss):
     for targeted in (False, True):
         if targeted and loss == "logistic":
             continue
@@ -83,27 +92,27 @@ def test_both_loops_give_the_same_bits_for_every_loss(dtype, loss):
 
 @every_dtype
 @pytest.mark.parametrize("activation", ACTIVATION_NAMES)
-def test_both_loops_give_the_same_bits_for_every_activation(dtype, activation):
+def test_both_loops_give_the_same_bits_for_every_activation(hold_same, dtype, activation):
     problem = make_problem(samples=5, activation=activation, dtype=dtype)
     hold_same(problem, make_ball("l2", problem.x))
 
 
 @every_dtype
 @pytest.mark.parametrize("size", [1, 2, 8, 9, 16, 17, 33, 65])
-def test_both_loops_give_the_same_bits_for_every_size(dtype, size):
+def test_both_loops_give_the_same_bits_for_every_size(hold_same, dtype, size):
     for shape in ({"d": size}, {"m": size}, {"k": size + 1}, {"samples": size, "d": 5, "m": 6}):
         problem = make_problem(**{"samples": 3, "dtype": dtype} | shape)
         hold_same(problem, make_ball("l1", problem.x, boxed=True), steps=3)
 
 
 @pytest.mark.parametrize("outputs", [3, 40])
-def test_both_loops_give_the_same_bits_in_fast_mode(outputs):
+def test_both_loops_give_the_same_bits_in_fast_mode(hold_same, outputs):
     problem = make_problem(d=33, m=65, k=outputs, samples=19, dtype=np.float32)
     hold_same(problem, make_ball("linf", problem.x), precision="fast", trace=False)
 
 
 @every_dtype
-def test_both_loops_give_the_same_bits_from_given_starts_at_many_radii(dtype):
+def test_both_loops_give_the_same_bits_from_given_starts_at_many_radii(hold_same, dtype):
     problem = make_problem(samples=9, dtype=dtype)
     ball = Ball("l2", np.repeat([0.0, 1e-3, 0.3, 5.0], 9))
     given = problem.x + np.random.default_rng(5).standard_normal(problem.x.shape).astype(dtype)
@@ -111,7 +120,7 @@ def test_both_loops_give_the_same_bits_from_given_starts_at_many_radii(dtype):
 
 
 @every_dtype
-def test_both_loops_end_rows_where_they_come_again(dtype):
+def test_both_loops_end_rows_where_they_come_again(hold_same, dtype):
     problem = make_problem(samples=37, dtype=dtype)
     ball = make_ball("linf", problem.x)
     end = hold_same(problem, ball, steps=40, step_size=ball.eps / 2, restarts=1, random_start="none")
@@ -120,7 +129,7 @@ def test_both_loops_end_rows_where_they_come_again(dtype):
 
 
 @every_dtype
-def test_both_loops_end_rows_that_overflow(dtype):
+def test_both_loops_end_rows_that_overflow(hold_same, dtype):
     problem = make_problem(samples=9, dtype=dtype)
     weights = reweigh(problem.weights, output_weight=problem.weights.output_weight * np.finfo(dtype).max)
     end = hold_same(problem._replace(weights=weights), make_ball("l2", problem.x))

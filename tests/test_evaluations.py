@@ -13,6 +13,7 @@ import pytest
 from support import (
     ACTIVATION_NAMES,
     BACKENDS,
+    CUDA_ON_FIBRES,
     LOSS_NAMES,
     REFERENCE,
     assert_same_bits,
@@ -186,6 +187,12 @@ def median_error(backend, problem, ball, truth, **options):
 def test_a_thousand_hidden_steps_are_as_accurate_as_dense_ones(backend, activation, direction, start):
     options = {"direction": direction, "random_start": start, "steps": 1000, "retire": False}
     hold_accuracy(backend, "l2", activation, "hidden", options)
+
+
+@pytest.mark.skipif(CUDA_ON_FIBRES is None, reason="the kernels were not built for fibres")
+def test_hidden_steps_of_a_gpu_are_as_accurate_as_its_dense_ones():
+    options = {"direction": "normalized", "random_start": "sphere", "steps": 60, "retire": False}
+    hold_accuracy(CUDA_ON_FIBRES, "l2", "tanh", "hidden", options)
 
 
 @every_native

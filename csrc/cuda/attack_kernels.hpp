@@ -120,7 +120,7 @@ PYFIRSTORDER_INLINE void step_row(AttackSpace<T>& space, int64_t row) {
   const bool ended = space.loop.take_iterate(row, [](int64_t, const T*, const T*, int64_t) {});
   ++space.own.t;
   space.give_back(row);
-  if (lane() == 0) space.ended[row] = ended;
+  mark(space, row, ended);
   if (!ended) space.split_iterate(row);
 }
 

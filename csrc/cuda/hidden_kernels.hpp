@@ -157,7 +157,7 @@ struct StepHidden {
       const bool ended = space.taken(row).take_iterate();
       if (!ended) ++space.own.t;
       space.give_back(row);
-      if (lane() == 0) space.ended[row] = ended;
+      mark(space, row, ended);
     });
   }
 };
@@ -242,7 +242,7 @@ struct BeginDeferred {
     for_rows(call, call.rows, [&](int64_t row) {
       const bool deferred = space.states[row].deferred;
       if (deferred) begin_attack(space, call.first + row, row);
-      if (lane() == 0) space.ended[row] = !deferred;
+      mark(space, row, !deferred);
     });
   }
 };

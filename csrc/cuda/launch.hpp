@@ -33,10 +33,8 @@ template <class Kernel, class Job>
 void launch_clusters(const char* name, const Job& job, int64_t clusters, int size, size_t shared_bytes, void* stream) {
   cudaLaunchAttribute cluster{};
   cluster.id = cudaLaunchAttributeClusterDimension;
-  cluster.val.clusterDim.x = unsigned(size);
   cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
   cudaLaunchConfig_t config{};
-  config.gridDim = dim3(unsigned(clusters * size));
   config.blockDim = dim3(kBlockThreads);
   config.dynamicSmemBytes = shared_bytes;
   config.stream = static_cast<cudaStream_t>(stream);
@@ -44,6 +42,15 @@ void launch_clusters(const char* name, const Job& job, int64_t clusters, int siz
   config.numAttrs = size > 1;
   cuda::check(cudaFuncSetAttribute(entry<Kernel, Job>, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared_bytes)),
               name);
+  // a part of a device may have room for smaller clusters alone; kernels ask how large theirs is
+  for (int fitting = 0; size > 1; size /= 2) {
+    cluster.val.clusterDim.x = unsigned(size);
+    config.gridDim = dim3(unsigned(clusters * size));
+    cuda::check(cudaOccupancyMaxActiveClusters(&fitting, entry<Kernel, Job>, &config), name);
+    if (fitting > 0) break;
+  }
+  cluster.val.clusterDim.x = unsigned(size);
+  config.gridDim = dim3(unsigned(clusters * size));
   cuda::check(cudaLaunchKernelEx(&config, entry<Kernel, Job>, job), name);
 }
 

@@ -67,7 +67,7 @@ struct Space {
     if (is_fast()) clean_hidden = arena.take_rows<T>(call.rows, m);
     output = arena.take_rows<T>(call.rows, k);
     ended = arena.take<int>(call.rows);
-    live = {arena.take<int>(call.rows), arena.take<int>(1), call.rows};
+    live = {arena.take<int>(call.rows), arena.take<int>(1), arena.take<int>(1), call.rows};
   }
 
   PYFIRSTORDER_INLINE size_t bytes() const { return arena.used(); }
@@ -115,7 +115,17 @@ PYFIRSTORDER_INLINE void begin_live(const Space<T>& space, int64_t row) {
   if (lane() != 0) return;
   space.ended[row] = 0;
   space.live.list[row] = int(row);
-  if (row == 0) *space.live.counted = int(space.live.most);
+  if (row != 0) return;
+  *space.live.counted = int(space.live.most);
+  *space.live.changed = 0;
+}
+
+// After a step, whether it was the row's last.
+template <class T>
+PYFIRSTORDER_INLINE void mark(const Space<T>& space, int64_t row, bool ended) {
+  if (lane() != 0) return;
+  space.ended[row] = ended;
+  if (ended) *space.live.changed = 1;  // the same from all who write it
 }
 
 template <class T>

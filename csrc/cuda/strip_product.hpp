@@ -67,7 +67,7 @@ struct TensorStrip {
       for (int ahead = 0; ahead < kAhead; ++ahead)
         if (k + ahead * kTileSize < job.depth) Tensor::add_tile(rows[ahead], matrix[ahead], 0, sums);
     }
-    store_sums(job, tile, columns.first, sums);
+    store_strip<1>(job, tile.first, columns.first, [&](int, int c) -> float& { return sums[c]; });
   }
 
  private:
@@ -75,16 +75,6 @@ struct TensorStrip {
     uint32_t both = 0;
     if (inside) both = *reinterpret_cast<const uint32_t*>(at);  // rows of halves begin on whole vectors
     return both;
-  }
-
-  static PYFIRSTORDER_KERNEL void store_sums(const TensorJob& job, const RowTile<float>& tile, int64_t first_column,
-                                             const float (&sums)[4]) {
-    for (int r = 0; r < 2; ++r) {
-      const int place = lane() / 4 + 8 * r;
-      if (place >= tile.count) continue;
-      for (int c = 0; c < 2; ++c)
-        Tensor::store_sum(job, job.rows.at(tile.first + place), first_column + lane() % 4 * 2 + c, sums[2 * r + c]);
-    }
   }
 };
 

@@ -34,6 +34,39 @@ struct TensorJob {
   Rows<float> c;
 };
 
+// Stores a strip of 16 rows by a warp: tiles beside each other as tensor cores hold them, lane 4 i + j the columns 2 j
+// and 2 j + 1 of rows i and i + 8.  `sum(tile, number)` is one of this thread's.  All that is read is read before
+// anything is written: loads that wait for stores would wait for memory 32 times.  The padding of rows is zero.
+template <int kTilesAcross, class Sum>
+PYFIRSTORDER_KERNEL void store_strip(const TensorJob& job, int64_t first_place, int64_t first_column, Sum sum) {
+  struct alignas(8) Pair {
+    float numbers[2];
+  };
+  const int64_t column = first_column + lane() % 4 * 2;
+  const int columns = int(job.columns - column), width = int(job.c.stride - column);
+  const int32_t* const of_columns = job.right.exponent + column;
+  PYFIRSTORDER_UNROLLED
+  for (int r = 0; r < 2; ++r) {
+    const int64_t place = first_place + lane() / 4 + 8 * r;
+    if (place >= job.rows.count()) continue;
+    const int64_t row = job.rows.at(place);
+    const int of_row = job.left.exponent[row];
+    const float* const start = job.start.data ? row_of(job.start, row) + column : nullptr;
+    PYFIRSTORDER_UNROLLED
+    for (int j = 0; j < kTilesAcross; ++j) PYFIRSTORDER_UNROLLED
+    for (int c = 0; c < 2; ++c) {
+      const int at = kTileWidth * j + c;
+      float& value = sum(j, 2 * r + c);
+      value = at < columns ? times_power_of_two(value, of_row + of_columns[at]) : 0;
+      if (start && at < columns) value = start[at] + value;
+    }
+    float* const to = row_of(job.c, row) + column;
+    PYFIRSTORDER_UNROLLED
+    for (int j = 0; j < kTilesAcross; ++j)
+      if (kTileWidth * j < width) *reinterpret_cast<Pair*>(to + kTileWidth * j) = {{sum(j, 2 * r), sum(j, 2 * r + 1)}};
+  }
+}
+
 // Pieces of both factors: high halves, then low ones.
 struct alignas(16) Pieces {  // copied 16 bytes at a time
   uint16_t left[2][kTensorRows][kPieceStride];
@@ -71,32 +104,17 @@ struct TensorProduct {
       multiply(pieces[at], rows, sums);
       sync_block();
     }
-    store_sums(job, first_row, first_column, sums);
-  }
-
-  // Adds what 16 of the depth give: the mixed terms first.
-  template <int kAcross>
-  static PYFIRSTORDER_KERNEL void add_tile(const uint32_t (&left)[kParts][4],
-                                           const uint32_t (&right)[kParts][kAcross][2], int j, float (&sums)[4]) {
-    if (kTerms == 1) return multiply_tile(sums, left[0], right[0][j]);
-    float tile[4] = {};
-    multiply_tile(tile, left[kParts - 1], right[0][j]);
-    multiply_tile(tile, left[0], right[kParts - 1][j]);
-    multiply_tile(tile, left[0], right[0][j]);
-    for (int c = 0; c < 4; ++c) sums[c] += tile[c];
-  }
-
-  // The padding of rows is zero.
-  static PYFIRSTORDER_KERNEL void store_sum(const TensorJob& job, int64_t row, int64_t column, float sum) {
-    float value = 0;
-    if (column < job.columns) {
-      value = times_power_of_two(sum, job.left.exponent[row] + job.right.exponent[column]);
-      if (job.start.data) value = row_of(job.start, row)[column] + value;
-    }
-    row_of(job.c, row)[column] = value;
+    PYFIRSTORDER_UNROLLED
+    for (int i = 0; i < kWarpTilesDown; ++i)
+      store_strip<kWarpTilesAcross>(job, first_row + first_row_of_warp() + kTileSize * i,
+                                    first_column + first_column_of_warp(),
+                                    [&](int j, int c) -> float& { return sums[i][j][c]; });
   }
 
  private:
+  template <int>
+  friend struct TensorStrip;  // adds the same tiles
+
   static PYFIRSTORDER_INLINE int first_row_of_warp() {
     return warp_of_block() % kWarpsDown * kWarpTilesDown * kTileSize;
   }
@@ -153,21 +171,15 @@ struct TensorProduct {
     }
   }
 
-  static PYFIRSTORDER_KERNEL void store_sums(const TensorJob& job, int64_t first_row, int64_t first_column,
-                                             const float (&sums)[kWarpTilesDown][kWarpTilesAcross][4]) {
-    PYFIRSTORDER_UNROLLED
-    for (int i = 0; i < kWarpTilesDown; ++i) PYFIRSTORDER_UNROLLED
-    for (int r = 0; r < 2; ++r) {
-      const int64_t place = first_row + first_row_of_warp() + kTileSize * i + 8 * r + lane() / 4;
-      if (place >= job.rows.count()) continue;
-      const int64_t row = job.rows.at(place);
-      PYFIRSTORDER_UNROLLED
-      for (int j = 0; j < kWarpTilesAcross; ++j) PYFIRSTORDER_UNROLLED
-      for (int c = 0; c < 2; ++c) {
-        const int64_t column = first_column + first_column_of_warp() + kTileWidth * j + lane() % 4 * 2 + c;
-        if (column < job.c.stride) store_sum(job, row, column, sums[i][j][2 * r + c]);
-      }
-    }
+  template <int kAcross>
+  static PYFIRSTORDER_KERNEL void add_tile(const uint32_t (&left)[kParts][4],
+                                           const uint32_t (&right)[kParts][kAcross][2], int j, float (&sums)[4]) {
+    if (kTerms == 1) return multiply_tile(sums, left[0], right[0][j]);
+    float tile[4] = {};
+    multiply_tile(tile, left[kParts - 1], right[0][j]);
+    multiply_tile(tile, left[0], right[kParts - 1][j]);
+    multiply_tile(tile, left[0], right[0][j]);
+    for (int c = 0; c < 4; ++c) sums[c] += tile[c];
   }
 };
 

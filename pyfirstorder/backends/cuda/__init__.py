@@ -144,8 +144,9 @@ class CudaBackend:
         """The operation on all rows, which are jobs times restarts, part by part."""
         of_weights, entries = self._entries_of(weights, x)
         entries |= {name: _address(array) for name, array in arrays.items()} | values
+        uses_hidden_space = getattr(self._engine, f"uses_hidden_space_{x.dtype}")
         run, bytes_of = (getattr(self._engine, f"{what}_{x.dtype}") for what in ("run", "workspace_bytes"))
-        if operation == "attack" and getattr(self._engine, f"uses_hidden_space_{x.dtype}")(entries):
+        if weights is not None and operation == "attack" and uses_hidden_space(entries):
             of_gram, gram_entries = self._gram(weights)
             of_weights, entries = of_weights | of_gram, entries | gram_entries
         rows = restarts * (len(x) if jobs is None else jobs)
