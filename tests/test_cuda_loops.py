@@ -81,6 +81,16 @@ def test_both_loops_give_the_same_bits(hold_same, dtype, norm, boxed, options):
 
 
 @every_dtype
+@pytest.mark.parametrize("direction", ["gradient", "normalized"])
+@pytest.mark.parametrize("outputs", [3, 33])
+@pytest.mark.parametrize("more", [{}, {"early_stop": True}, {"trace": False, "keep_best": False}])
+def test_both_loops_give_the_same_bits_on_hidden_units(hold_same, dtype, direction, outputs, more):
+    problem = make_problem(m=40, k=outputs, samples=9, dtype=dtype)
+    ball = Ball("l2", np.repeat([0.7, 0.0], 9))  # of which those without a radius are left to the dense loop
+    hold_same(problem, ball, direction=direction, evaluation="hidden", **more)
+
+
+@every_dtype
 @pytest.mark.parametrize("loss", LOSS_NAMES)
 def test_both_loops_give_the_same_bits_for_every_loss(hold_same, dtype, loss):
     for targeted in (False, True):

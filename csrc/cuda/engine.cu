@@ -1,5 +1,8 @@
 // Kernels in the order of an operation.  Compiled by nvcc for GPUs, and by a plain compiler for fibres (threads.hpp).
 #include "engine.hpp"
+
+#include <initializer_list>
+
 #include "launch.hpp"
 #include "warp.hpp"
 // after the words that they are written in
@@ -24,6 +27,12 @@ int64_t clusters_for(int64_t rows) {
   return tiles < most ? tiles : most;
 }
 
+// The host brings W Wᵀ for attacks that are to go on hidden units.
+template <class T>
+bool is_on_hidden_units(const Part<T>& part) {
+  return part.weights.gram || part.weights.gram_halves.high;
+}
+
 // Whether one kernel goes through all steps: where all rows are under way at once, and each block of a cluster reads so
 // little of the weights in a step that this takes no longer than to launch the kernels of a step.
 template <class T>
@@ -32,15 +41,10 @@ bool is_resident(const Part<T>& part) {
   constexpr int64_t kMostBytesOfBlock = 1 << 20;
   if (part.loop != Loop::automatic) return part.loop == Loop::resident;
   const cuda::Weights<T>& w = part.weights;
-  const int64_t numbers = 2 * w.hidden_features * (w.in_features + w.out_features);  // forward and back
+  const int64_t d = w.in_features, m = w.hidden_features, k = w.out_features;
+  const int64_t numbers = is_on_hidden_units(part) ? m * (m + 2 * k) : 2 * m * (d + k);  // forward and back
   return part.rows <= clusters_at_once() * RowTile<T>::most() &&
          numbers * int64_t(sizeof(T)) <= kMostBytesOfBlock * blocks_of_cluster();
-}
-
-// The host brings W Wᵀ for attacks that are to go on hidden units.
-template <class T>
-bool is_on_hidden_units(const Part<T>& part) {
-  return part.weights.gram || part.weights.gram_halves.high;
 }
 
 template <class T>
@@ -179,26 +183,25 @@ void settle(const Launcher<T>& launcher, const AttackSpace<T>& space) {
   launcher.template rows<SettleBest<T>>("losses of best points");
 }
 
-// All that a block could keep of the weights, or as much as there is shared memory.
-template <class T>
-size_t resident_bytes(const Call<T>& call) {
-  if (!kHasHalves<T>) return 0;
+// All steps of the live rows by one kernel, with as much of these matrices in shared memory as there is room for.
+template <class Kernel, class T>
+void run_resident(const char* name, const Call<T>& call, std::initializer_list<Matrix<T>> matrices, void* stream,
+                  void (*go_on)()) {
   size_t bytes = 0;
-  for (const Matrix<T>* matrix : {&call.hidden, &call.hidden_backward, &call.output, &call.output_backward})
-    if (matrix->halves.high) bytes += KeptColumns::most_bytes(matrix->depth, matrix->columns, blocks_of_cluster());
-  const size_t most = most_shared_bytes();
-  return bytes < most ? bytes : most;
+  for (const Matrix<T>& matrix : matrices)
+    if (matrix.halves.high) bytes += KeptColumns::most_bytes(matrix.depth, matrix.columns, blocks_of_cluster());
+  const size_t most = most_shared_bytes(), shared_bytes = bytes < most ? bytes : most;
+  const auto piece = [&](int64_t first, int64_t count) {
+    const ResidentJob<T> job = {call, first, count, shared_bytes};
+    launch_clusters<Kernel>(name, job, clusters_for<T>(call.rows), blocks_of_cluster(), shared_bytes, stream);
+  };
+  in_pieces(stream, call.task.options.steps + 1, piece, go_on);
 }
 
 template <class T>
-void run_resident(const Call<T>& call, void* stream, void (*go_on)()) {
-  const size_t shared_bytes = resident_bytes(call);
-  const auto piece = [&](int64_t first, int64_t count) {
-    const ResidentJob<T> job = {call, first, count, shared_bytes};
-    launch_clusters<ResidentSteps<T>>("steps on chip", job, clusters_for<T>(call.rows), blocks_of_cluster(),
-                                      shared_bytes, stream);
-  };
-  in_pieces(stream, call.task.options.steps + 1, piece, go_on);
+void run_resident_attack(const Call<T>& call, void* stream, void (*go_on)()) {
+  run_resident<ResidentSteps<T>>("steps on chip", call,
+                                 {call.hidden, call.hidden_backward, call.output, call.output_backward}, stream, go_on);
 }
 
 template <class T>
@@ -230,7 +233,7 @@ void run_attack(const Call<T>& call, bool resident, void* stream, void (*go_on)(
     launch<TakeOutEnded<T>>("live rows", call, 1, stream);
   };
   if (resident) {
-    run_resident(call, stream, go_on);
+    run_resident_attack(call, stream, go_on);
   } else {
     repeat(stream, call.task.options.steps, [&](void* stream) { step(stream, true); }, go_on);
     step(stream, space.loop.traces());
@@ -272,7 +275,7 @@ void step_hidden(const Call<T>& call, const HiddenSpace<T>& space, void* stream,
 }
 
 template <class T>
-void run_on_hidden_units(const Call<T>& call, void* stream, void (*go_on)()) {
+void run_on_hidden_units(const Call<T>& call, bool resident, void* stream, void (*go_on)()) {
   const Launcher<T> launcher(call, stream);
   Call<T> on_host = call;
   on_host.task.network = &call.network;
@@ -286,13 +289,18 @@ void run_on_hidden_units(const Call<T>& call, void* stream, void (*go_on)()) {
     launcher.start_images(space);
     launcher.template rows<MoveToStarts<T>>("values of starts");
   }
-  const auto step = [&](void* stream) { step_hidden(call, space, stream, true); };
-  repeat(stream, call.task.options.steps, step, go_on);
-  step_hidden(call, space, stream, space.loop.traces());
+  if (resident) {
+    run_resident<ResidentHiddenSteps<T>>("steps on hidden units on chip", call,
+                                         {call.gram, call.output, call.output_backward}, stream, go_on);
+  } else {
+    const auto step = [&](void* stream) { step_hidden(call, space, stream, true); };
+    repeat(stream, call.task.options.steps, step, go_on);
+    step_hidden(call, space, stream, space.loop.traces());
+  }
   settle_hidden(launcher, space);
   launcher.template rows<BeginDeferred<T>>("rows for the dense loop");
   launch<TakeOutEnded<T>>("live rows", call, 1, stream);
-  run_resident(call, stream, go_on);
+  run_resident_attack(call, stream, go_on);
   launcher.template rows<Finish<T>>("finish");
 }
 
@@ -318,7 +326,7 @@ void run_operation(Operation operation, const Part<T>& part, void* workspace, vo
     case Operation::project: return launcher.template rows<Project<T>>("projection");
     case Operation::random_start: return launcher.template rows<RandomStart<T>>("random start");
     case Operation::attack:
-      if (is_on_hidden_units(part)) return run_on_hidden_units(call, stream, go_on);
+      if (is_on_hidden_units(part)) return run_on_hidden_units(call, is_resident(part), stream, go_on);
       return run_attack(call, is_resident(part), stream, go_on);
   }
 }

@@ -117,18 +117,33 @@ PYFIRSTORDER_INLINE void take_hidden_loss(HiddenSpace<T>& space, int64_t row) {
   space.give_back(row);
 }
 
-// From h = h₀ + p to the outputs, and where there are few of them, to s.
+// h = h₀ + p, σ and σ'; and the outputs, where there are few of them.
+template <class T>
+PYFIRSTORDER_INLINE void find_hidden_values(const HiddenSpace<T>& space, const Matrix<T>& output_rows, int64_t row) {
+  T* const hidden = row_of(space.hidden.numbers, row);
+  const T* const clean = row_of(space.clean, row);
+  const double* const moved = row_of(space.moved, row);
+  for (int64_t j = 0; j < space.hidden_numbers(); j += kWideLanes)
+    store_narrow(hidden + j, load_wide(clean + j) + load(moved + j));
+  activate(space, output_rows, row);
+}
+
+template <class T>
+PYFIRSTORDER_INLINE void step_hidden_row(HiddenSpace<T>& space, int64_t row) {
+  space.take(row);
+  const bool ended = space.taken(row).take_iterate();
+  if (!ended) ++space.own.t;
+  space.give_back(row);
+  mark(space, row, ended);
+}
+
+// Where there are few outputs, all before the product with K.
 template <class T>
 struct HiddenValues {
   static PYFIRSTORDER_KERNEL void run(const Call<T>& call) {
     HiddenSpace<T> space(call, worker_of(call));
     for_live_rows(call, space.live, [&](int64_t row) {
-      T* const hidden = row_of(space.hidden.numbers, row);
-      const T* const clean = row_of(space.clean, row);
-      const double* const moved = row_of(space.moved, row);
-      for (int64_t j = 0; j < space.hidden_numbers(); j += kWideLanes)
-        store_narrow(hidden + j, load_wide(clean + j) + load(moved + j));
-      activate(space, call.output_backward, row);
+      find_hidden_values(space, call.output_backward, row);
       if (space.is_wide()) return;
       take_hidden_loss(space, row);
       sync_warp();
@@ -152,13 +167,7 @@ template <class T>
 struct StepHidden {
   static PYFIRSTORDER_KERNEL void run(const Call<T>& call) {
     HiddenSpace<T> space(call, worker_of(call));
-    for_live_rows(call, space.live, [&](int64_t row) {
-      space.take(row);
-      const bool ended = space.taken(row).take_iterate();
-      if (!ended) ++space.own.t;
-      space.give_back(row);
-      mark(space, row, ended);
-    });
+    for_live_rows(call, space.live, [&](int64_t row) { step_hidden_row(space, row); });
   }
 };
 

@@ -8,7 +8,7 @@
 // may depend on the number of rows.
 #pragma once
 
-#include "attack_kernels.hpp"
+#include "hidden_kernels.hpp"
 #include "strip_product.hpp"
 
 namespace pyfirstorder::PYFIRSTORDER_TARGET {
@@ -73,68 +73,37 @@ class KeptColumns {
   int64_t stride_, count_;
 };
 
-// What a block of float32 keeps of the matrices, those of the wide products first: they are read in every step.
+// What a block of float32 keeps of the matrices of a step: the large ones first, then those of the wide outputs.
 struct KeptMatrices {
-  PYFIRSTORDER_KERNEL explicit KeptMatrices(const Call<float>& call, bool is_wide, char* free, const char* end)
-      : hidden(call.hidden.halves, call.hidden.depth, call.hidden.columns, free, end),
-        hidden_backward(call.hidden_backward.halves, call.hidden_backward.depth, call.hidden_backward.columns, free,
-                        end),
+  PYFIRSTORDER_KERNEL KeptMatrices(const Matrix<float>& first, const Matrix<float>& second, const Call<float>& call,
+                                   bool is_wide, char* free, const char* end)
+      : first(first.halves, first.depth, first.columns, free, end),
+        second(second.halves, second.depth, second.columns, free, end),
         output(call.output.halves, call.output.depth, is_wide ? call.output.columns : 0, free, end),
         output_backward(call.output_backward.halves, call.output_backward.depth,
                         is_wide ? call.output_backward.columns : 0, free, end) {}
 
-  KeptColumns hidden, hidden_backward, output, output_backward;
+  KeptColumns first, second, output, output_backward;
 };
 
-template <class T>
-class ResidentTile {
+// A tile's rows, and what a cluster does with them in either loop.
+template <class T, class SpaceOfLoop>
+class ResidentRows {
  public:
-  PYFIRSTORDER_KERNEL ResidentTile(const ResidentJob<T>& job, const KeptMatrices* kept, AttackSpace<T>& space,
-                                   int64_t tile)
-      : job_(job), call_(job.call), kept_(kept), space_(space), rounds_(space.is_fast()) {
+  using Space = SpaceOfLoop;
+
+  PYFIRSTORDER_KERNEL ResidentRows(const Call<T>& call, const KeptMatrices* kept, Space& space, int64_t tile)
+      : call_(call), kept_(kept), space_(space) {
     const int64_t first = tile * RowTile<T>::most(), left = space.live.count() - first;
     tile_ = {first, int(left < RowTile<T>::most() ? left : RowTile<T>::most())};
   }
 
-  PYFIRSTORDER_KERNEL void run() {
-    for (int64_t t = job_.first; t < job_.first + job_.count && has_live_rows(); ++t)
-      evaluate_and_step(t < call_.task.options.steps || space_.loop.traces());
-  }
-
- private:
   PYFIRSTORDER_KERNEL bool has_live_rows() const {
     return any(lane() < tile_.count && !space_.ended[space_.live.at(tile_.first + lane())]);
   }
 
-  PYFIRSTORDER_KERNEL void evaluate_and_step(bool with_gradient) {
-    const Rows<const T> zero = {nullptr, 0};
-    const bool is_wide = space_.is_wide();
-    const Rows<const T> start = rounds_ ? Rows<const T>{space_.clean_hidden.data, space_.clean_hidden.stride}
-                                        : Rows<const T>{call_.network.hidden_bias, 0};
-    multiply(space_.x, call_.hidden, &KeptMatrices::hidden, start, space_.hidden.numbers, rounds_);
-    for_rows_of_tile([&](int64_t row) { activate(space_, call_.output_backward, row); });
-    if (is_wide) {
-      sync_cluster();
-      multiply(space_.hidden, call_.output, &KeptMatrices::output, {call_.network.output_bias, 0}, space_.output,
-               false);
-    }
-    for_rows_of_tile([&](int64_t row) {
-      take_loss(space_, row);
-      if (is_wide) space_.residual.split(row);
-    });
-    if (with_gradient) {
-      if (is_wide) {
-        sync_cluster();
-        multiply(space_.residual, call_.output_backward, &KeptMatrices::output_backward, zero, space_.hidden.numbers,
-                 rounds_);
-      }
-      for_rows_of_tile([&](int64_t row) { find_signal(space_, call_.output_backward, row); });
-      sync_cluster();
-      multiply(space_.hidden, call_.hidden_backward, &KeptMatrices::hidden_backward, zero, space_.gradient, rounds_);
-    }
-    for_rows_of_tile([&](int64_t row) { step_row(space_, row); });
-    sync_cluster();
-  }
+ protected:
+  static constexpr Rows<const T> kZero = {nullptr, 0};
 
   // Neighbours among the warps of a cluster belong to different blocks.
   static PYFIRSTORDER_KERNEL int warp_of_cluster() { return warp_of_block() * cluster_size() + cluster_rank(); }
@@ -148,6 +117,29 @@ class ResidentTile {
       if (!space_.ended[row]) body(row);
       sync_warp();
     }
+  }
+
+  // From σ(h) to the losses, and to σ' ⊙ Aᵀ r where a gradient is wanted.
+  template <class TakeLoss>
+  PYFIRSTORDER_KERNEL void find_signals(bool with_gradient, bool rounds, TakeLoss take_loss) {
+    const bool is_wide = space_.is_wide();
+    if (is_wide) {
+      sync_cluster();
+      multiply(space_.hidden, call_.output, &KeptMatrices::output, {call_.network.output_bias, 0}, space_.output,
+               false);
+    }
+    for_rows_of_tile([&](int64_t row) {
+      take_loss(space_, row);
+      if (is_wide) space_.residual.split(row);
+    });
+    if (!with_gradient) return;
+    if (is_wide) {
+      sync_cluster();
+      multiply(space_.residual, call_.output_backward, &KeptMatrices::output_backward, kZero, space_.hidden.numbers,
+               rounds);
+    }
+    for_rows_of_tile([&](int64_t row) { find_signal(space_, call_.output_backward, row); });
+    sync_cluster();
   }
 
   // A product, behind which all its elements are there for the whole cluster.
@@ -169,32 +161,91 @@ class ResidentTile {
     sync_cluster();
   }
 
-  const ResidentJob<T>& job_;
   const Call<T>& call_;
   const KeptMatrices* kept_;
-  AttackSpace<T>& space_;
+  Space& space_;
   RowTile<T> tile_;
-  bool rounds_;
 };
+
+// Steps of the dense loop.
+template <class T>
+struct ResidentAttack : ResidentRows<T, AttackSpace<T>> {
+  using ResidentRows<T, AttackSpace<T>>::ResidentRows;
+
+  static PYFIRSTORDER_KERNEL const Matrix<T>& first(const Call<T>& call) { return call.hidden; }
+  static PYFIRSTORDER_KERNEL const Matrix<T>& second(const Call<T>& call) { return call.hidden_backward; }
+
+  PYFIRSTORDER_KERNEL void step(bool with_gradient) {
+    AttackSpace<T>& space = this->space_;
+    const Call<T>& call = this->call_;
+    const bool rounds = space.is_fast();
+    const Rows<const T> start = rounds ? Rows<const T>{space.clean_hidden.data, space.clean_hidden.stride}
+                                       : Rows<const T>{call.network.hidden_bias, 0};
+    this->multiply(space.x, call.hidden, &KeptMatrices::first, start, space.hidden.numbers, rounds);
+    this->for_rows_of_tile([&](int64_t row) { activate(space, call.output_backward, row); });
+    this->find_signals(with_gradient, rounds, [](AttackSpace<T>& space, int64_t row) { take_loss(space, row); });
+    if (with_gradient)
+      this->multiply(space.hidden, call.hidden_backward, &KeptMatrices::second, this->kZero, space.gradient, rounds);
+    this->for_rows_of_tile([&](int64_t row) { step_row(space, row); });
+    sync_cluster();
+  }
+};
+
+// Steps on hidden units.
+template <class T>
+struct ResidentHidden : ResidentRows<T, HiddenSpace<T>> {
+  using ResidentRows<T, HiddenSpace<T>>::ResidentRows;
+
+  static PYFIRSTORDER_KERNEL const Matrix<T>& first(const Call<T>& call) { return call.gram; }
+  static PYFIRSTORDER_KERNEL Matrix<T> second(const Call<T>&) { return {}; }
+
+  PYFIRSTORDER_KERNEL void step(bool with_gradient) {
+    HiddenSpace<T>& space = this->space_;
+    const Call<T>& call = this->call_;
+    this->for_rows_of_tile([&](int64_t row) { find_hidden_values(space, call.output_backward, row); });
+    this->find_signals(with_gradient, false, [](HiddenSpace<T>& space, int64_t row) { take_hidden_loss(space, row); });
+    if (with_gradient) this->multiply(space.hidden, call.gram, &KeptMatrices::first, this->kZero, space.image, false);
+    this->for_rows_of_tile([&](int64_t row) { step_hidden_row(space, row); });
+    sync_cluster();
+  }
+};
+
+template <class T, class Tile>
+PYFIRSTORDER_KERNEL void run_tile(const ResidentJob<T>& job, const KeptMatrices* kept, typename Tile::Space& space,
+                                  int64_t index) {
+  Tile tile(job.call, kept, space, index);
+  for (int64_t t = job.first; t < job.first + job.count && tile.has_live_rows(); ++t)
+    tile.step(t < job.call.task.options.steps || space.loop.traces());
+}
+
+template <class T, class Tile>
+PYFIRSTORDER_KERNEL void run_tiles(const ResidentJob<T>& job) {
+  const int64_t cluster = block_index() / cluster_size(), clusters = block_count() / cluster_size();
+  const int warp = warp_of_block() * cluster_size() + cluster_rank();
+  // a warp that has no row of a tile needs no scratch space
+  const Worker worker = {cluster * RowTile<T>::most() + warp % RowTile<T>::most(), job.call.workers};
+  typename Tile::Space space(job.call, worker);
+  const int64_t tiles = (space.live.count() + RowTile<T>::most() - 1) / RowTile<T>::most();
+  if (cluster >= tiles) return;  // all blocks of a cluster alike
+  if constexpr (kHasHalves<T>) {
+    char* const shared = launched_shared();
+    const KeptMatrices kept(Tile::first(job.call), Tile::second(job.call), job.call, space.is_wide(), shared,
+                            shared + job.shared_bytes);
+    sync_block();
+    for (int64_t tile = cluster; tile < tiles; tile += clusters) run_tile<T, Tile>(job, &kept, space, tile);
+  } else {
+    for (int64_t tile = cluster; tile < tiles; tile += clusters) run_tile<T, Tile>(job, nullptr, space, tile);
+  }
+}
 
 template <class T>
 struct ResidentSteps {
-  static PYFIRSTORDER_KERNEL void run(const ResidentJob<T>& job) {
-    const int64_t cluster = block_index() / cluster_size(), clusters = block_count() / cluster_size();
-    const int warp = warp_of_block() * cluster_size() + cluster_rank();
-    // a warp that has no row of a tile needs no scratch space
-    AttackSpace<T> space(job.call, Worker{cluster * RowTile<T>::most() + warp % RowTile<T>::most(), job.call.workers});
-    const int64_t tiles = (space.live.count() + RowTile<T>::most() - 1) / RowTile<T>::most();
-    if (cluster >= tiles) return;  // all blocks of a cluster alike
-    if constexpr (kHasHalves<T>) {
-      char* const shared = launched_shared();
-      const KeptMatrices kept(job.call, space.is_wide(), shared, shared + job.shared_bytes);
-      sync_block();
-      for (int64_t tile = cluster; tile < tiles; tile += clusters) ResidentTile<T>(job, &kept, space, tile).run();
-    } else {
-      for (int64_t tile = cluster; tile < tiles; tile += clusters) ResidentTile<T>(job, nullptr, space, tile).run();
-    }
-  }
+  static PYFIRSTORDER_KERNEL void run(const ResidentJob<T>& job) { run_tiles<T, ResidentAttack<T>>(job); }
+};
+
+template <class T>
+struct ResidentHiddenSteps {
+  static PYFIRSTORDER_KERNEL void run(const ResidentJob<T>& job) { run_tiles<T, ResidentHidden<T>>(job); }
 };
 
 }  // namespace pyfirstorder::PYFIRSTORDER_TARGET
