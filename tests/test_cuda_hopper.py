@@ -45,7 +45,9 @@ SIZES = [
 
 
 def backend_with(for_hopper: bool, library: Any = None) -> CudaBackend:
-    return CudaBackend(library or stand_in.library(), Engine(engine), Products(for_hopper, ""))
+    backend = CudaBackend(library or stand_in.library(), Engine(engine), Products(for_hopper, ""))
+    backend.loop = "launched"  # a resident kernel has products of its own
+    return backend
 
 
 GENERIC, HOPPER = backend_with(False), backend_with(True)
@@ -65,7 +67,9 @@ def test_they_have_the_bits_of_the_generic_products(size):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"precision": "fast"}, {"early_stop": True, "restarts": 2}], ids=["fast", "strict"]
+    "changes",
+    [{"precision": "fast", "evaluation": "dense"}, {"early_stop": True, "restarts": 2}, {"evaluation": "hidden"}],
+    ids=["fast", "strict", "hidden"],
 )
 @pytest.mark.parametrize("size", [(17, 129, 33, 65), (200, 20, 3, 9), (128, 64, 3, 9)])
 def test_attacks_have_the_same_bits_where_rows_end_one_by_one(size, changes):

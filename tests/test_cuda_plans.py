@@ -87,6 +87,21 @@ def test_no_operation_reads_what_it_has_not_written_or_writes_beside_its_arrays(
         assert_same(answer, answers[0])
 
 
+@every_dtype
+@pytest.mark.parametrize("outputs", [3, 33])
+def test_the_loop_on_hidden_units_reads_and_writes_its_own_space_alone(dtype, outputs):
+    problem = make_problem(d=17, m=9, k=outputs, samples=9, dtype=dtype)
+    ball = make_ball("l2", problem.x, eps=np.where(np.arange(9) % 3, 0.7, 0.0))  # some are left to the dense loop
+    answers = []
+    for pattern in PATTERNS:
+        library = FakeLibrary(pattern)
+        again = problem._replace(weights=fresh(problem))
+        answers.append(attack(backend_on(library), again, ball, evaluation="hidden"))
+        library.hold_guards()
+    for answer in answers[1:]:
+        assert_same_bits(answer, answers[0])
+
+
 @pytest.mark.parametrize("samples", range(34))
 def test_work_space_is_enough_for_any_number_of_rows(samples):
     problem = make_problem(d=5, m=7, samples=samples, dtype=np.float32)
@@ -134,6 +149,20 @@ def test_a_call_cut_into_parts_gives_the_same_bits(samples, norm, monkeypatch):
         assert_same_bits(attack(parts, problem, ball), whole)
         library.hold_guards()
         hold_whole_jobs(parts._engine.calls, samples)
+
+
+@every_dtype
+def test_a_call_on_hidden_units_cut_into_parts_gives_the_same_bits(dtype, monkeypatch):
+    problem = make_problem(d=17, m=9, samples=9, dtype=dtype)
+    ball = make_ball("l2", problem.x)
+    whole_backend = backend_on(FakeLibrary())
+    whole = attack(whole_backend, problem, ball, evaluation="hidden")
+    monkeypatch.setattr(cuda, "MOST_WORKSPACE", max(whole_backend._library.workspaces) // 3)
+    library = FakeLibrary()
+    parts = backend_on(library)
+    assert_same_bits(attack(parts, problem, ball, evaluation="hidden"), whole)
+    library.hold_guards()
+    hold_whole_jobs(parts._engine.calls, 9)
 
 
 def hold_whole_jobs(calls: list[tuple[str, dict[str, Any]]], samples: int) -> None:
@@ -248,6 +277,29 @@ def test_weights_go_to_the_device_once():
     assert copies[0] > copies[1] == copies[2] == 2  # x there, logits back
 
 
+def test_the_gram_matrix_is_made_once_and_for_attacks_on_hidden_units_alone():
+    problem = make_problem(d=40, m=9, samples=4, dtype=np.float32)
+    ball = make_ball("l2", problem.x)
+    backend = backend_on(FakeLibrary())
+    for evaluation, has_gram in (("dense", False), ("hidden", True), ("hidden", True), ("auto", True)):
+        attack(backend, problem, ball, evaluation=evaluation)
+        assert ("gram.high" in backend._engine.calls[-1][1]) == has_gram
+    assert len({entries["gram.high"] for _, entries in backend._engine.calls[1:]}) == 1
+    attack(backend, problem, make_ball("linf", problem.x))
+    assert "gram.high" not in backend._engine.calls[-1][1]
+
+
+@pytest.mark.parametrize("direction", ["normalized", "gradient"])
+def test_whether_an_attack_goes_on_hidden_units_does_not_depend_on_the_batch(direction):
+    chosen = []
+    for samples in (1, 70):
+        problem = make_problem(d=40, m=9, samples=samples, dtype=np.float32)
+        backend = backend_on(FakeLibrary())
+        attack(backend, problem, make_ball("l2", problem.x), direction=direction, steps=5, restarts=1)
+        chosen.append("gram.high" in backend._engine.calls[-1][1])
+    assert chosen == [True, True]
+
+
 def test_everything_is_launched_on_the_caller_s_stream():
     problem = make_problem(samples=4, dtype=np.float32)
     backend = backend_on(FakeLibrary())
@@ -301,6 +353,10 @@ def test_every_launch_in_the_source_has_the_name_of_its_kernel():
     assert launches > 10
     launcher = (SOURCE.parent / "launch.hpp").read_text(encoding="utf-8")
     assert "cuda::check(cudaGetLastError(), name);" in launcher
+    assert "cuda::check(cudaLaunchKernelEx(&config, entry<Kernel, Job>, job), name);" in launcher
+    assert re.findall(r"launch_clusters<\w+>\((.+?),", text) == ["name"]
+    on_chip = re.findall(r"run_resident<(\w+)<T>>\((\"[^\"]+\"),", text)
+    assert len({name for _, name in on_chip}) == len(on_chip) == 2
     thrown = re.findall(r"throw std::runtime_error\((.+)", launcher)
     assert thrown
     assert all("name" in what for what in thrown)

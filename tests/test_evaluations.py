@@ -13,6 +13,7 @@ import pytest
 from support import (
     ACTIVATION_NAMES,
     BACKENDS,
+    CUDA_ON_FIBRES,
     LOSS_NAMES,
     REFERENCE,
     assert_same_bits,
@@ -27,11 +28,14 @@ from support import (
 from test_trajectories import hold_attack
 
 import pyfirstorder as fo
-from pyfirstorder.problem import PIECEWISE_LINEAR, TRACE_QUANTITIES, Status
+from pyfirstorder.backends.cuda import CudaBackend
+from pyfirstorder.problem import EVALUATIONS, PIECEWISE_LINEAR, TRACE_QUANTITIES, Status
 
 SIZES = [1, 2, 3, 7, 8, 9, 15, 16, 17, 33, 127]
 ASCENTS = ["gradient", "normalized"]
 STARTS = ["none", "ball", "sphere"]
+# Of the kernels that run as fibres, which are slow: below and above a vector, a tile and all tiles at once.
+SIZES_ON_FIBRES = [1, 2, 9, 17, 33]
 every_native = pytest.mark.parametrize("backend", [part for part in BACKENDS if str(part.id).startswith("cpu")])
 
 # An attack of each kind that has another way: evaluation, norm, direction, activation.
@@ -42,7 +46,29 @@ KINDS = {
     "incremental, relu": ("incremental", "linf", "sign", "relu"),
     "incremental gradients alone": ("incremental", "l2", "normalized", "leaky_relu"),
 }
-every_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+def evaluations_of(part):
+    """The ways that the backend of a parameter knows, which may be one that is not here."""
+    if str(part.id).startswith("cuda"):
+        return CudaBackend.evaluations
+    return EVALUATIONS if str(part.id).startswith("cpu") else ()
+
+
+def ways(*others):
+    """Every backend with every kind of attack for which it has another way, and with one of each of others."""
+    params = []
+    for part in BACKENDS:
+        kinds = [kind for kind, (evaluation, *_) in KINDS.items() if evaluation in evaluations_of(part)]
+        rest = [SIZES_ON_FIBRES if one is SIZES and part.id == "cuda-on-fibres" else one for one in others]
+        for values in product(kinds, *rest):
+            name = "-".join(map(str, (part.id, *values)))
+            params.append(pytest.param(*part.values, *values, id=name, marks=part.marks))
+    return params
+
+
+every_way = pytest.mark.parametrize(("backend", "kind"), ways())
+every_hidden = pytest.mark.parametrize("backend", [part for part in BACKENDS if "hidden" in evaluations_of(part)])
 
 
 def make_kind(kind, dtype=np.float64, samples=9, **shape):
@@ -56,7 +82,7 @@ def make_kind(kind, dtype=np.float64, samples=9, **shape):
 # ------------------------------------------------------------------ against the reference
 
 
-@every_native
+@every_hidden
 @pytest.mark.parametrize("start", STARTS)
 @pytest.mark.parametrize("direction", ASCENTS)
 @pytest.mark.parametrize("activation", ACTIVATION_NAMES)
@@ -78,17 +104,14 @@ def test_the_incremental_loop_follows_the_reference(backend, activation, loss, c
         hold_attack(conformance, backend, problem, ball, evaluation="incremental", direction="sign")
 
 
-@every_native
-@every_kind
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("backend", "kind", "size"), ways(SIZES))
 def test_every_size_follows_the_reference(backend, kind, size, conformance):
     for shape in ({"d": size}, {"m": size}, {"k": size + 1}, {"samples": size}):
         problem, ball, options = make_kind(kind, **shape)
         hold_attack(conformance, backend, problem, ball, **options, trace=False, retire=False)
 
 
-@every_native
-@every_kind
+@every_way
 def test_restarts_radii_and_given_starts_follow_the_reference(backend, kind, conformance):
     problem, ball, options = make_kind(kind)
     radii = np.array([0.0, 1e-300, 1e-8, 0.1, 0.2, 0.5, 1.0, 3.0, 10.0])
@@ -101,8 +124,7 @@ def test_restarts_radii_and_given_starts_follow_the_reference(backend, kind, con
     hold_attack(conformance, backend, problem, ball, given, **options)
 
 
-@every_native
-@every_kind
+@every_way
 def test_the_first_success_ends_a_sample(backend, kind, conformance):
     problem, ball, options = make_kind(kind, samples=127)
     end = hold_attack(conformance, backend, problem, ball, **options, trace=False, early_stop=True, retire=False)
@@ -110,7 +132,7 @@ def test_the_first_success_ends_a_sample(backend, kind, conformance):
     assert end.success[end.status == Status.SUCCESS].all()
 
 
-@every_native
+@every_hidden
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 @pytest.mark.parametrize("direction", ASCENTS)
 @pytest.mark.parametrize("start", ["none", "ball"])
@@ -128,7 +150,7 @@ def test_a_trace_on_hidden_units_is_that_of_the_dense_loop(backend, activation, 
     np.testing.assert_array_equal(hidden.trace[:, 0, -1], hidden.loss)
 
 
-@every_native
+@every_hidden
 def test_a_trace_on_hidden_units_ends_with_its_row(backend):
     problem = make_problem(d=17, m=9, samples=60)
     options = {"steps": 30, "trace": True, "retire": False, "early_stop": True}
@@ -138,7 +160,7 @@ def test_a_trace_on_hidden_units_ends_with_its_row(backend):
     np.testing.assert_array_equal(np.isnan(hidden.trace), np.isnan(dense.trace))
 
 
-@every_native
+@every_hidden
 def test_a_trace_on_hidden_units_goes_on_where_the_gradient_is_zero(backend):
     problem = make_problem(d=6, m=4, samples=3)
     dead = problem._replace(weights=reweigh(problem.weights, hidden_bias=np.full(4, -1e3)))
@@ -165,6 +187,12 @@ def median_error(backend, problem, ball, truth, **options):
 def test_a_thousand_hidden_steps_are_as_accurate_as_dense_ones(backend, activation, direction, start):
     options = {"direction": direction, "random_start": start, "steps": 1000, "retire": False}
     hold_accuracy(backend, "l2", activation, "hidden", options)
+
+
+@pytest.mark.skipif(CUDA_ON_FIBRES is None, reason="the kernels were not built for fibres")
+def test_hidden_steps_of_a_gpu_are_as_accurate_as_its_dense_ones():
+    options = {"direction": "normalized", "random_start": "sphere", "steps": 60, "retire": False}
+    hold_accuracy(CUDA_ON_FIBRES, "l2", "tanh", "hidden", options)
 
 
 @every_native
@@ -234,23 +262,22 @@ def test_a_unit_that_dwarfs_the_others_leaves_no_rounding_behind(backend, dtype)
 # ------------------------------------------------------------------ promises
 
 
-@every_native
+@every_way
 @every_dtype
-@every_kind
 def test_bits_depend_neither_on_threads_nor_on_neighbours(backend, dtype, kind):
-    problem, ball, options = make_kind(kind, dtype, samples=127, d=65)
-    options |= {"steps": 70}
+    samples, steps = (35, 9) if backend.name == "cuda" else (127, 70)  # kernels that run as fibres are slow
+    problem, ball, options = make_kind(kind, dtype, samples=samples, d=65)
+    options |= {"steps": steps}
     whole = run(backend, problem, ball, **options)
     assert_same_bits(run(backend, problem, ball, threads=5, **options), whole)
-    for rows in ([0], [126, 3], list(range(40, 57))):
+    for rows in ([0], [samples - 1, 3], list(range(13, 30))):
         part = run(backend, problem.rows(rows), take_ball(ball, rows), **options)
         for name in ("x_adv", "loss", "output", "x_best", "steps", "status"):
             np.testing.assert_array_equal(getattr(part, name), getattr(whole, name)[rows], err_msg=name)
 
 
-@every_native
+@every_way
 @every_dtype
-@every_kind
 @pytest.mark.parametrize("start", ["none", "ball"])
 def test_the_result_is_what_the_network_says_of_its_points(backend, dtype, kind, start):
     problem, ball, options = make_kind(kind, dtype, samples=33)
@@ -262,9 +289,8 @@ def test_the_result_is_what_the_network_says_of_its_points(backend, dtype, kind,
     assert (end.best_loss >= end.loss).all()
 
 
-@every_native
+@every_way
 @every_dtype
-@every_kind
 def test_rows_that_overflow_end_as_in_the_dense_loop(backend, dtype, kind):
     problem, ball, options = make_kind(kind, dtype)
     huge = 1e30 if dtype == np.float32 else 1e200

@@ -1,4 +1,4 @@
-"""Every operation, norm, box and type once, on sizes from 1 to 33: what compute-sanitizer watches.
+"""Every operation, norm, box, type and loop once, on sizes from 1 to 33: what compute-sanitizer watches.
 
 CuPy's pool is put aside, so that every array is an allocation of its own, whose ends and unwritten parts are seen.
 """
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import pyfirstorder as fo
+from pyfirstorder import backends
 
 if TYPE_CHECKING:
     from on_gpu.results import Results
@@ -30,8 +31,11 @@ def calls(backend: str) -> Iterator[tuple[str, Callable[[int], Any]]]:
         for norm, box in itertools.product(NORMS, (None, (0.0, 1.0))):
             name = f"{norm} {'boxed' if box else 'free'} {dtype.__name__}"
             yield f"project {name}", _projection(dtype, norm, box, backend)
-            for attack in (fo.pgd, fo.apgd):
-                yield f"{attack.__name__} {name}", _attack(attack, dtype, norm, box, backend)
+            for attack, loop in itertools.product((fo.pgd, fo.apgd), ("launched", "resident")):
+                yield f"{attack.__name__} {name} {loop}", _attack(attack, dtype, norm, box, backend, loop)
+            if norm == "l2" and box is None:
+                options = {"evaluation": "hidden", "direction": "normalized"}
+                yield f"pgd on hidden units {name}", _attack(fo.pgd, dtype, norm, box, backend, "auto", **options)
 
 
 def _problem(size: int, dtype: Any, activation: str = "relu") -> tuple[fo.TwoLayerNetwork, np.ndarray, np.ndarray]:
@@ -66,12 +70,19 @@ def _projection(dtype: Any, norm: str, box: Any, backend: str) -> Callable[[int]
     return call
 
 
-def _attack(function: Any, dtype: Any, norm: str, box: Any, backend: str) -> Callable[[int], Any]:
+def _attack(
+    function: Any, dtype: Any, norm: str, box: Any, backend: str, loop: str, **more: Any
+) -> Callable[[int], Any]:
     def call(size: int) -> Any:
         net, x, y = _problem(size, dtype)
         start = {"random_start": True} if function is fo.pgd else {}
         options = {"eps": 0.3, "norm": norm, "steps": 3, "bounds": box, "restarts": 2, "backend": backend}
-        return function(net, x, y, **options, **start).x_adv
+        engine = backends.get(backend)
+        chosen, engine.loop = engine.loop, loop
+        try:
+            return function(net, x, y, **options, **start, **more).x_adv
+        finally:
+            engine.loop = chosen
 
     return call
 

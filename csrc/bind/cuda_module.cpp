@@ -7,6 +7,12 @@
 #include "names.hpp"
 
 namespace pyfirstorder {
+
+template <>
+struct Names<cuda::Loop> {
+  static constexpr const char* list[] = {"auto", "launched", "resident"};
+};
+
 namespace {
 
 namespace py = pybind11;
@@ -61,6 +67,7 @@ AttackOptions options_of(const Entries& given) {
   options.early_stop = given.get<bool>("early_stop");
   options.rho = given.get<double>("rho");
   options.retire = given.get<bool>("retire");
+  options.evaluation = given.word<Evaluation>("evaluation");
   options.precision = given.word<Precision>("precision");
   return options;
 }
@@ -119,6 +126,9 @@ cuda::Part<T> part_of(const Entries& given) {
                   halves_of(given, "output"),
                   halves_of(given, "output_backward"),
                   halves_of(given, "hidden_backward"),
+                  given.at<T>("gram"),
+                  halves_of(given, "gram"),
+                  given.get<double>("gram_norm"),
                   given.get<int64_t>("in_features"),
                   given.get<int64_t>("hidden_features"),
                   given.get<int64_t>("out_features"),
@@ -126,6 +136,7 @@ cuda::Part<T> part_of(const Entries& given) {
                   given.get<double>("parameter")};
   part.first = given.get<int64_t>("first");
   part.rows = given.get<int64_t>("rows");
+  part.loop = given.word<cuda::Loop>("loop");
   part.for_hopper = given.get<bool>("for_hopper");
   return part;
 }
@@ -153,6 +164,11 @@ size_t workspace_bytes(const std::string& operation, const py::dict& entries) {
   return cuda::workspace_bytes(operation_named(operation), part_of<T>(given));
 }
 
+template <class T>
+bool uses_hidden_space(const py::dict& entries) {
+  return cuda::uses_hidden_space(part_of<T>(Entries(entries)));
+}
+
 }  // namespace
 }  // namespace pyfirstorder
 
@@ -163,6 +179,8 @@ PYBIND11_MODULE(PYFIRSTORDER_MODULE, module) {
   module.def("has_hopper_products", cuda::has_hopper_products);
   module.def("run_float32", run<float>);
   module.def("run_float64", run<double>);
+  module.def("uses_hidden_space_float32", uses_hidden_space<float>);
+  module.def("uses_hidden_space_float64", uses_hidden_space<double>);
   module.def("workspace_bytes_float32", workspace_bytes<float>);
   module.def("workspace_bytes_float64", workspace_bytes<double>);
 }

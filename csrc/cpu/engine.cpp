@@ -286,7 +286,7 @@ constexpr OperationTable<T> operation_table() {
           attack_operation<T, AttackWorker<T>>(),
           attack_operation<T, HiddenSpaceWorker<T>>(),
           operation<T, Multiply<T>>(),
-          uses_hidden_space<T>,
+          [](const Task<T>& task) { return uses_hidden_space(task, *task.network); },
           uses_jacobian<T>,
           padded<T>,
           packed_bytes<T>,

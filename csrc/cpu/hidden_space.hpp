@@ -1,24 +1,13 @@
 // The ℓ2 attack without a box, on hidden units instead of input coordinates.
 //
-// Gradients are combinations of the rows of W, and so is what they add to the start: δ = c δ₀ + Wᵀ u.  With K = W Wᵀ,
-// s = σ'(h) ⊙ Aᵀ r (so that g = Wᵀ s) and p = W δ, a step needs only hidden vectors:
-//
-//   W g = K s,   ‖g‖² = sᵀ K s,   h = h₀ + p,   ‖δ‖² = c² ‖δ₀‖² + c uᵀ W δ₀ + uᵀ p,
-//   u ← f (u + α s),   p ← f (p + α K s),   c ← f c,   f = min(1, ε / ‖δ + α g‖).
-//
-// u and p are kept in double, so that many steps add no more rounding than one.  At the end δ is formed, projected
-// exactly, and evaluated like any point: the result holds what the network says of x_adv itself.  Rows for which the
-// formulas could lose digits (a norm that is small beside what cancels in it), or that are not finite, are left to the
-// dense loop; that is decided per row.
-//
-// What is recorded of an iterate follows from the same vectors: ⟨g, δ⟩ = sᵀ p, and for the residual w = f (δ + g) - δ
-//
-//   y = (f - 1) u + f s,   W w = (f - 1) p + f K s,   ‖w‖² = e² ‖δ₀‖² + e yᵀ W δ₀ + yᵀ W w,   e = (f - 1) c.
+// rows/hidden_row.hpp has the equations and what a row does between two evaluations.  Here rows come to slots, share
+// products and are recorded; rows that the hidden vectors cannot decide are left to the dense loop.
 #pragma once
 
-#include "../rows/trace.hpp"
 #include "schedule.hpp"
 #include "tile.hpp"
+// after the words that it is written in
+#include "../rows/hidden_row.hpp"
 
 namespace pyfirstorder::PYFIRSTORDER_TARGET {
 
@@ -57,7 +46,7 @@ class HiddenSpaceWorker {
     combination_ = arena.take_rows<T>(capacity_, m);
     scratch_ = arena.take<T>(5 * padded<T>(d));
     slots_ = arena.take<Slot<T>>(capacity_);
-    states_ = arena.take<State>(capacity_);
+    states_ = arena.take<HiddenState>(capacity_);
     ended_ = arena.take<int64_t>(capacity_);
   }
 
@@ -69,7 +58,7 @@ class HiddenSpaceWorker {
       if (stopped()) return;
       int64_t count = 0;
       for (int64_t i = 0; i < live_; ++i) {
-        if (take_iterate(i)) ended_[count++] = i;
+        if (row(i).take_iterate()) ended_[count++] = i;
         else ++slots_[i].t;
       }
       if (count > 0) finish(count);
@@ -80,13 +69,6 @@ class HiddenSpaceWorker {
   }
 
  private:
-  // What a slot knows beside its vectors; `deferred` leaves the row to the dense loop.
-  struct State {
-    double start_share, best_start_share, start_square;  // c, its value at the best iterate, ‖δ₀‖²
-    double square;                                       // ‖δ‖²
-    bool deferred;
-  };
-
   // Where the rows that end are formed: at their last and at their best iterate.
   struct End {
     Rows<T> x, output;
@@ -109,8 +91,7 @@ class HiddenSpaceWorker {
       copy_row(task_.x + slot.sample * d, d, row_of(x0_, live_));
       slot.ball = row_ball<T>(task_.ball, task_.ball.eps[slot.job], nullptr, nullptr, d);
       slot.ball.x0 = row_of(x0_, live_);
-      states_[live_] = State{};
-      states_[live_].deferred = !(slot.ball.radius.target > kSmallestRadius);
+      states_[live_] = HiddenRow<T>::begin(slot.ball);
       memset(row_of(moved_, live_), 0, sizeof(double) * moved_.stride);
       memset(row_of(weights_, live_), 0, sizeof(double) * weights_.stride);
       if (starts_) begin_away(live_);
@@ -132,9 +113,7 @@ class HiddenSpaceWorker {
     const T* const x0 = slots_[i].ball.x0;
     place_start(task_, slots_[i], scratch_, delta);
     for (int64_t j = 0; j < slots_[i].ball.features; j += lanes<T>()) store(delta + j, load(delta + j) - load(x0 + j));
-    const double norm = l2_norm(delta, slots_[i].ball.features);
-    states_[i].start_share = 1;
-    states_[i].start_square = states_[i].square = norm * norm;
+    states_[i] = HiddenRow<T>::begin(slots_[i].ball, delta);
   }
 
   void move_slot(int64_t from, int64_t to) {
@@ -173,92 +152,11 @@ class HiddenSpaceWorker {
                                             target_of(task_.objective, slots_[i].sample, k), k);
   }
 
-  // Steps; true if the row has ended.
-  bool take_iterate(int64_t i) {
-    const Slot<T>& slot = slots_[i];
-    State& state = states_[i];
-    state.deferred |= !(slot.now.value - slot.now.value == 0);
-    if (!state.deferred && trace_.wanted()) state.deferred = !observe(i);
-    if (state.deferred) return true;
-    if (slot.now.success && task_.options.early_stop) return end(i, Status::success);
-    if (slot.t == task_.options.steps) return end(i, Status::steps_used_up);
-    if (largest_magnitude(row_of(tile_.hidden, i), hidden_numbers()) == 0) return end(i, Status::zero_gradient);
-    state.deferred = !step(i);
-    return state.deferred;
-  }
-
-  bool end(int64_t i, Status status) {
-    slots_[i].status = status;
-    slots_[i].steps = slots_[i].t;
-    return true;
-  }
-
-  // Records the iterate; false if the norm of the gradient has lost its digits.
-  bool observe(int64_t i) {
-    const Slot<T>& slot = slots_[i];
-    const State& state = states_[i];
-    const T *const s = row_of(tile_.hidden, i), *const image = row_of(image_, i);
-    const double *const p = row_of(moved_, i), *const u = row_of(weights_, i);
-    const int64_t n = hidden_numbers();
-    const double square = inner_product(s, image, n), length = inner_product(s, s, n);
-    if (length > 0 && !(square > kLostDigits * network_.gram_norm * length)) return false;
-    const double by = double(slot.now.scale), delta_norm = ::sqrt(state.square);
-    Wide s_p{};
-    for (int64_t j = 0; j < n; j += kWideLanes) s_p = fma(load_wide(s + j), load(p + j), s_p);
-    const double along = sum(s_p), reached = ::sqrt(state.square + 2 * by * along + by * by * square);
-    const double shrink = reached > slot.ball.radius.accept ? slot.ball.radius.target / reached : 1;
-    Wide y_image{}, y_start{};
-    for (int64_t j = 0; j < n; j += kWideLanes) {
-      const Wide back = broadcast<Wide>(shrink - 1), ahead = broadcast<Wide>(shrink * by);
-      const Wide y = fma(ahead, load_wide(s + j), back * load(u + j));
-      y_image = fma(y, fma(ahead, load_wide(image + j), back * load(p + j)), y_image);
-      if (starts_) y_start = fma(y, load_wide(row_of(image0_, i) + j), y_start);
-    }
-    const double e = (shrink - 1) * state.start_share;
-    const double residual = e * e * state.start_square + e * sum(y_start) + sum(y_image);
-    trace_.put(i, slot, ::sqrt(square), delta_norm, along, ::sqrt(residual > 0 ? residual : 0));
-    return true;
-  }
-
-  // False if a norm has lost its digits.
-  bool step(int64_t i) {
-    const Slot<T>& slot = slots_[i];
-    State& state = states_[i];
-    const T *const s = row_of(tile_.hidden, i), *const image = row_of(image_, i);
-    double *const p = row_of(moved_, i), *const u = row_of(weights_, i);
-    const int64_t n = hidden_numbers();
-    double factor = double(T(task_.options.step_size[slot.job]));
-    if (task_.options.direction == Direction::normalized) {
-      const double square = inner_product(s, image, n);
-      if (!(square > kLostDigits * network_.gram_norm * inner_product(s, s, n))) return false;
-      factor /= ::sqrt(square);
-    } else {
-      factor *= double(slot.now.scale);
-    }
-    Wide u_p{}, u_u{}, p_p{}, u_start{};
-    for (int64_t j = 0; j < n; j += kWideLanes) {
-      const Wide by = broadcast<Wide>(factor);
-      const Wide next_u = fma(by, load_wide(s + j), load(u + j)), next_p = fma(by, load_wide(image + j), load(p + j));
-      store(u + j, next_u);
-      store(p + j, next_p);
-      u_p = fma(next_u, next_p, u_p);
-      u_u = fma(next_u, next_u, u_u);
-      p_p = fma(next_p, next_p, p_p);
-      if (starts_) u_start = fma(next_u, load_wide(row_of(image0_, i) + j), u_start);
-    }
-    const double c = state.start_share, scale = ::sqrt(sum(u_u)) * ::sqrt(sum(p_p));
-    const double square = c * c * state.start_square + c * sum(u_start) + sum(u_p);
-    if (!(square - square == 0) || (scale > 0 && square < kLostDigits * scale)) return false;
-    state.square = square;
-    if (square <= slot.ball.radius.accept * slot.ball.radius.accept) return true;
-    const double shrink = slot.ball.radius.target / ::sqrt(square);
-    for (int64_t j = 0; j < n; j += kWideLanes) {
-      store(u + j, broadcast<Wide>(shrink) * load(u + j));
-      store(p + j, broadcast<Wide>(shrink) * load(p + j));
-    }
-    state.start_share *= shrink;
-    state.square = slot.ball.radius.target * slot.ball.radius.target;
-    return true;
+  HiddenRow<T> row(int64_t i) {
+    const T* const start = starts_ ? row_of(image0_, i) : nullptr;
+    return HiddenRow<T>(
+        task_, trace_, i, slots_[i], states_[i],
+        {row_of(tile_.hidden, i), row_of(image_, i), row_of(moved_, i), row_of(weights_, i), start, hidden_numbers()});
   }
 
   // Forms the end points of the rows in ended_, evaluates and records them.
@@ -267,8 +165,7 @@ class HiddenSpaceWorker {
     if (keeps_best_) form_ends(ends_[1], best_weights_, count, true);
     for (int64_t e = 0; e < count && !stopped(); ++e) {
       const int64_t i = ended_[e];
-      // what the hidden vectors called a success has to be one at the point itself
-      states_[i].deferred |= slots_[i].status == Status::success && !ends_[0].value[e].success;
+      row(i).settle(ends_[0].value[e]);
       if (states_[i].deferred) defer_row(task_, slots_[i].row);
       else record(i, e);
     }
@@ -280,32 +177,19 @@ class HiddenSpaceWorker {
         store_narrow(row_of(combination_, e) + j, load(row_of(weights, ended_[e]) + j));
     product<T>(read_only(combination_), count, network_.hidden_backward, nullptr, end.x, shared_);
     for (int64_t e = 0; e < count; ++e) {
-      const State& state = states_[ended_[e]];
-      place_end(ended_[e], best ? state.best_start_share : state.start_share, row_of(end.x, e));
+      const int64_t i = ended_[e];
+      const double share = best ? states_[i].best_start_share : states_[i].start_share;
+      HiddenRow<T>::place_end(slots_[i].ball, starts_ ? row_of(delta0_, i) : nullptr, share, states_[i], scratch_,
+                              row_of(end.x, e));
     }
     const Tile<T> tile = {end.x, tile_.hidden, tile_.slope, tile_.residual, {}};
     forward_tile(network_, tile, count, end.output, shared_);
     for (int64_t e = 0; e < count; ++e) end.value[e] = loss_at(ended_[e], row_of(end.output, e));
   }
 
-  // Turns Wᵀ u into the point x0 + δ.
-  void place_end(int64_t i, double share, T* x) {
-    const int64_t n = slots_[i].ball.features;
-    for (int64_t j = 0; starts_ && j < n; j += kWideLanes)
-      store_narrow(x + j, fma(broadcast<Wide>(share), load_wide(row_of(delta0_, i) + j), load_wide(x + j)));
-    states_[i].deferred |= !project_row(x, slots_[i].ball, scratch_);
-    place_row(x, slots_[i].ball, scratch_);
-    memcpy(x, scratch_, sizeof(T) * n);
-  }
-
   void record(int64_t i, int64_t e) {
     Slot<T>& slot = slots_[i];
-    settle_last(slot, ends_[0].value[e]);
     Outcome<T> outcome{};
-    if (trace_.wanted()) {
-      trace_.settle(i, slot);
-      if (slot.status == Status::zero_gradient) trace_.repeat(i, slot, 1);
-    }
     outcome.trace = trace_.of(i);
     outcome.x = row_of(ends_[0].x, e);
     outcome.output = row_of(ends_[0].output, e);
@@ -318,11 +202,6 @@ class HiddenSpaceWorker {
     outcome.at_slot(slot);
     record_outcome(task_, shared_, outcome);
   }
-
-  // A value below this share of what cancels in it has lost too many digits.
-  static constexpr double kLostDigits = 256.0 / double(int64_t(1) << (mantissa_bits<T>() + 1));
-  // Squares of smaller radii are among the denormal numbers.
-  static constexpr double kSmallestRadius = sizeof(T) == 4 ? 1e-30 : 1e-140;
 
   const Task<T>& task_;
   const Network<T>& network_;
@@ -340,7 +219,7 @@ class HiddenSpaceWorker {
   End ends_[2]{};
   T* scratch_ = nullptr;
   Slot<T>* slots_ = nullptr;
-  State* states_ = nullptr;
+  HiddenState* states_ = nullptr;
   int64_t* ended_ = nullptr;
   int64_t live_ = 0;
 };

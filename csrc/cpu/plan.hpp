@@ -2,11 +2,12 @@
 // samples or threads, so that a sample's bits depend on neither.  Costs are in floating-point operations a sample.
 //
 //   dense         4 m (d + k) a step
-//   hidden space  2 m² + 4 m k a step, 8 m d for first and last points, and a share of forming W Wᵀ (hidden_space.hpp)
+//   hidden space  see core/hidden_space.hpp
 //   incremental   hidden products from the coordinates whose motion changed (sparse_forward.hpp), gradients from the
 //                 sample's Jacobian, kept up by the units that changed sides (jacobian.hpp)
 #pragma once
 
+#include "../core/hidden_space.hpp"
 #include "../core/types.hpp"
 #include "panels.hpp"
 
@@ -17,29 +18,6 @@ constexpr int64_t kMostTileBytes = 4 << 20;  // of a worker: the tile and what b
 // Whether σ' takes finitely many values, so that few units change it in a step.
 inline bool is_piecewise_linear(Activation activation) {
   return activation == Activation::relu || activation == Activation::leaky_relu || activation == Activation::identity;
-}
-
-// The hidden-space loop knows no box, no other norm and no memory between steps, and forms no iterates but the last.
-template <class T>
-inline bool allows_hidden_space(const Task<T>& task) {
-  const AttackOptions& options = task.options;
-  const bool direction = options.direction == Direction::gradient || options.direction == Direction::normalized;
-  return (options.evaluation == Evaluation::automatic || options.evaluation == Evaluation::hidden) && direction &&
-         task.ball.norm == Norm::l2 && !task.ball.lower && options.algorithm == Algorithm::pgd &&
-         options.momentum == 0 && !task.result.iterates;
-}
-
-template <class T>
-inline bool uses_hidden_space(const Task<T>& task) {
-  constexpr double kSamplesToShare = 64;  // the samples that forming W Wᵀ, once for a network, is shared by
-  const Network<T>& network = *task.network;
-  const double d = double(network.in_features), m = double(network.hidden_features);
-  const double k = double(network.out_features), steps = double(task.options.steps);
-  if (!allows_hidden_space(task)) return false;
-  const double dense = (steps + 0.5) * 4 * m * (d + k);
-  if (task.options.evaluation == Evaluation::hidden) return true;
-  const double hidden = steps * (2 * m * m + 4 * m * k) + 8 * m * d + 2 * m * m * d / kSamplesToShare;
-  return hidden < dense;
 }
 
 inline bool allows_incremental(const AttackOptions& options) {

@@ -49,18 +49,24 @@ struct LoadBox {
   }
 };
 
+// Row `of_task` of the task begins in place `row`.
+template <class T>
+PYFIRSTORDER_INLINE void begin_attack(AttackSpace<T>& space, int64_t of_task, int64_t row) {
+  begin_row(space.task, of_task, space.own);
+  space.loop.work_on(&space.own);
+  space.loop.begin(row);
+  space.give_back(row);
+  const T* const x0 = row_of(space.loop.x0(), row);
+  if (space.is_fast()) space.x.split_values(row, [=](int64_t j) { return x0[j]; });
+  else space.x.split(row);
+}
+
 template <class T>
 struct BeginRows {
   static PYFIRSTORDER_KERNEL void run(const Call<T>& call) {
     AttackSpace<T> space(call, worker_of(call));
     for_rows(call, call.rows, [&](int64_t row) {
-      begin_row(space.task, call.first + row, space.own);
-      space.loop.work_on(&space.own);
-      space.loop.begin(row);
-      space.give_back(row);
-      const T* const x0 = row_of(space.loop.x0(), row);
-      if (space.is_fast()) space.x.split_values(row, [=](int64_t j) { return x0[j]; });
-      else space.x.split(row);
+      begin_attack(space, call.first + row, row);
       begin_live(space, row);
     });
   }
@@ -109,17 +115,20 @@ struct HiddenToSignal {
 };
 
 template <class T>
+PYFIRSTORDER_INLINE void step_row(AttackSpace<T>& space, int64_t row) {
+  space.take(row);
+  const bool ended = space.loop.take_iterate(row, [](int64_t, const T*, const T*, int64_t) {});
+  ++space.own.t;
+  space.give_back(row);
+  mark(space, row, ended);
+  if (!ended) space.split_iterate(row);
+}
+
+template <class T>
 struct StepRows {
   static PYFIRSTORDER_KERNEL void run(const Call<T>& call) {
     AttackSpace<T> space(call, worker_of(call));
-    for_live_rows(call, space.live, [&](int64_t row) {
-      space.take(row);
-      const bool ended = space.loop.take_iterate(row, [](int64_t, const T*, const T*, int64_t) {});
-      ++space.own.t;
-      space.give_back(row);
-      if (lane() == 0) space.ended[row] = ended;
-      if (!ended) space.split_iterate(row);
-    });
+    for_live_rows(call, space.live, [&](int64_t row) { step_row(space, row); });
   }
 };
 

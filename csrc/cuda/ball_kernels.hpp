@@ -14,7 +14,7 @@ struct BallSpace {
   PYFIRSTORDER_INLINE BallSpace(const Call<T>& call, Worker worker) : task(call.task), d(call.network.in_features) {
     Arena arena(call.space);
     const int64_t n = padded<T>(d);
-    const auto row = [&](int64_t count) { return worker.own(arena.take<T>(count * n * call.warps), count * n); };
+    const auto row = [&](int64_t count) { return worker.own(arena.take<T>(count * n * call.workers), count * n); };
     x0 = row(1);
     point = row(1);
     lowest = row(1);

@@ -1,17 +1,52 @@
 // Kernels in the order of an operation.  Compiled by nvcc for GPUs, and by a plain compiler for fibres (threads.hpp).
 #include "engine.hpp"
+
+#include <initializer_list>
+
 #include "hopper.hpp"
 #include "launch.hpp"
 #include "warp.hpp"
 // after the words that they are written in
+#include "../core/hidden_space.hpp"
 #include "attack_kernels.hpp"
 #include "ball_kernels.hpp"
+#include "hidden_kernels.hpp"
+#include "resident_kernels.hpp"
 
 namespace pyfirstorder::PYFIRSTORDER_TARGET {
 namespace {
 
 using cuda::Operation;
 using cuda::Part;
+
+using cuda::Loop;
+
+// Clusters that take tiles of rows, one after another.
+template <class T>
+int64_t clusters_for(int64_t rows) {
+  const int64_t tiles = (rows + RowTile<T>::most() - 1) / RowTile<T>::most(), most = clusters_at_once();
+  return tiles < most ? tiles : most;
+}
+
+// The host brings W Wᵀ for attacks that are to go on hidden units.
+template <class T>
+bool is_on_hidden_units(const Part<T>& part) {
+  return part.weights.gram || part.weights.gram_halves.high;
+}
+
+// Whether one kernel goes through all steps: where all rows are under way at once, and each block of a cluster reads so
+// little of the weights in a step that this takes no longer than to launch the kernels of a step.
+template <class T>
+bool is_resident(const Part<T>& part) {
+  // Five launches of 2 us each, in which a processor reads at 100 GB/s from the second cache (estimated).
+  constexpr int64_t kMostBytesOfBlock = 1 << 20;
+  if (part.loop != Loop::automatic) return part.loop == Loop::resident;
+  const cuda::Weights<T>& w = part.weights;
+  const int64_t d = w.in_features, m = w.hidden_features, k = w.out_features;
+  const int64_t numbers = is_on_hidden_units(part) ? m * (m + 2 * k) : 2 * m * (d + k);  // forward and back
+  return part.rows <= clusters_at_once() * RowTile<T>::most() &&
+         numbers * int64_t(sizeof(T)) <= kMostBytesOfBlock * blocks_of_cluster();
+}
 
 template <class T>
 Call<T> call_of(const Part<T>& part, void* workspace) {
@@ -26,10 +61,15 @@ Call<T> call_of(const Part<T>& part, void* workspace) {
   call.network.parameter = w.parameter;
   call.network.hidden_bias = w.hidden_bias;
   call.network.output_bias = w.output_bias;
+  call.network.gram_norm = w.gram_norm;
   call.hidden = {w.hidden, d, m, padded<T>(m), w.hidden_halves};
   call.output = {w.output, m, k, padded<T>(k), w.output_halves};
   call.output_backward = {w.output_backward, k, m, padded<T>(m), w.output_backward_halves};
   call.hidden_backward = {w.hidden_backward, m, d, padded<T>(d), w.hidden_backward_halves};
+  if (is_on_hidden_units(part)) {
+    call.gram = {w.gram, m, m, padded<T>(m), w.gram_halves};
+    call.task.options.precision = Precision::strict;
+  }
   call.space = static_cast<char*>(workspace);
   call.task.network = static_cast<const Network<T>*>(workspace);
   call.first = part.first;
@@ -37,6 +77,9 @@ Call<T> call_of(const Part<T>& part, void* workspace) {
   call.for_hopper = part.for_hopper;
   const int64_t needed = (part.rows + kBlockWarps - 1) / kBlockWarps, most = most_blocks();
   call.warps = (needed < most ? needed : most) * kBlockWarps;
+  const int64_t resident =
+      is_resident(part) || is_on_hidden_units(part) ? clusters_for<T>(part.rows) * RowTile<T>::most() : 0;
+  call.workers = resident > call.warps ? resident : call.warps;
   return call;
 }
 
@@ -61,23 +104,40 @@ class Launcher {
   void forward(const Space<T>& space) const {
     hidden(space, space.hidden.numbers, rounds_);
     rows<Activate<T>>("activation");
+    if (space.is_wide()) outputs(space);
+  }
+
+  void outputs(const Space<T>& space) const {
     const Rows<const T> bias = {call_.network.output_bias, 0};
-    if (space.is_wide()) product("output product", space, space.hidden, call_.output, bias, space.output, false);
+    product("output product", space, space.hidden, call_.output, bias, space.output, false);
   }
 
   void backward(const Space<T>& space) const {
-    const Rows<const T> zero = {nullptr, 0};
-    if (space.is_wide())
-      product("residual product", space, space.residual, call_.output_backward, zero, space.hidden.numbers, rounds_);
-    rows<Signal<T>>("signal");
+    signal(space);
     gradient(space);
   }
 
+  void signal(const Space<T>& space) const {
+    if (space.is_wide())
+      product("residual product", space, space.residual, call_.output_backward, kZero, space.hidden.numbers, rounds_);
+    rows<Signal<T>>("signal");
+  }
+
   void gradient(const Space<T>& space) const {
-    product("gradient product", space, space.hidden, call_.hidden_backward, {nullptr, 0}, space.gradient, rounds_);
+    product("gradient product", space, space.hidden, call_.hidden_backward, kZero, space.gradient, rounds_);
+  }
+
+  // Of the loop on hidden units: W δ₀, and K s.
+  void start_images(const HiddenSpace<T>& space) const {
+    product("product of starts", space, space.x, call_.hidden, kZero, space.start_image, false);
+  }
+  void images(const HiddenSpace<T>& space) const {
+    product("gram product", space, space.hidden, call_.gram, kZero, space.image, false);
   }
 
  private:
+  static constexpr Rows<const T> kZero = {nullptr, 0};
+
   void product(const char* name, const Space<T>& space, const Factor<T>& x, const Matrix<T>& matrix,
                Rows<const T> start, Rows<T> c, bool rounds) const {
     if constexpr (kHasHalves<T>) {
@@ -131,12 +191,33 @@ void settle(const Launcher<T>& launcher, const AttackSpace<T>& space) {
   launcher.template rows<SettleBest<T>>("losses of best points");
 }
 
+// All steps of the live rows by one kernel, with as much of these matrices in shared memory as there is room for.
+template <class Kernel, class T>
+void run_resident(const char* name, const Call<T>& call, std::initializer_list<Matrix<T>> matrices, void* stream,
+                  void (*go_on)()) {
+  size_t bytes = 0;
+  for (const Matrix<T>& matrix : matrices)
+    if (matrix.halves.high) bytes += KeptColumns::most_bytes(matrix.depth, matrix.columns, blocks_of_cluster());
+  const size_t most = most_shared_bytes(), shared_bytes = bytes < most ? bytes : most;
+  const auto piece = [&](int64_t first, int64_t count) {
+    const ResidentJob<T> job = {call, first, count, shared_bytes};
+    launch_clusters<Kernel>(name, job, clusters_for<T>(call.rows), blocks_of_cluster(), shared_bytes, stream);
+  };
+  in_pieces(stream, call.task.options.steps + 1, piece, go_on);
+}
+
 template <class T>
-void run_attack(const Call<T>& call, void* stream, void (*go_on)()) {
+void run_resident_attack(const Call<T>& call, void* stream, void (*go_on)()) {
+  run_resident<ResidentSteps<T>>("steps on chip", call,
+                                 {call.hidden, call.hidden_backward, call.output, call.output_backward}, stream, go_on);
+}
+
+template <class T>
+void run_attack(const Call<T>& call, bool resident, void* stream, void (*go_on)()) {
   const Launcher<T> launcher(call, stream);
   Call<T> on_host = call;
   on_host.task.network = &call.network;
-  const AttackSpace<T> space(on_host, Worker{0, call.warps});
+  const AttackSpace<T> space(on_host, Worker{0, call.workers});
   const bool rounds = space.is_fast();
   launcher.template rows<StoreNetwork<T>>("store network");
   launcher.template rows<LoadBox<T>>("load box");
@@ -159,9 +240,75 @@ void run_attack(const Call<T>& call, void* stream, void (*go_on)()) {
     launcher.template rows<StepRows<T>>("step");
     launch<TakeOutEnded<T>>("live rows", call, 1, stream);
   };
-  repeat(stream, call.task.options.steps, [&](void* stream) { step(stream, true); }, go_on);
-  step(stream, space.loop.traces());
+  if (resident) {
+    run_resident_attack(call, stream, go_on);
+  } else {
+    repeat(stream, call.task.options.steps, [&](void* stream) { step(stream, true); }, go_on);
+    step(stream, space.loop.traces());
+  }
   if (rounds) settle(launcher, space);
+  launcher.template rows<Finish<T>>("finish");
+}
+
+// Forms the points that u and the share of the start belong to, and evaluates them.
+template <class T>
+void settle_hidden(const Launcher<T>& launcher, const HiddenSpace<T>& space) {
+  if (space.keeps_best()) {
+    launcher.template rows<LoadBest<T>>("combinations of best points");
+    launcher.gradient(space);
+    launcher.template rows<PlaceBest<T>>("placed best points");
+    launcher.forward(space);
+    launcher.template rows<TakeBest<T>>("losses of placed best points");
+  }
+  launcher.template rows<LoadEnds<T>>("combinations of end points");
+  launcher.gradient(space);
+  launcher.template rows<PlaceEnds<T>>("placed end points");
+  launcher.forward(space);
+  launcher.template rows<TakeEnds<T>>("losses of placed end points");
+}
+
+// One step of the live rows on hidden units; only what is recorded is wanted of the last evaluation's gradient.
+template <class T>
+void step_hidden(const Call<T>& call, const HiddenSpace<T>& space, void* stream, bool with_gradient) {
+  const Launcher<T> launcher(call, stream);
+  launcher.template rows<HiddenValues<T>>("hidden values");
+  if (space.is_wide()) {
+    launcher.outputs(space);
+    launcher.template rows<HiddenLosses<T>>("losses on hidden units");
+    if (with_gradient) launcher.signal(space);
+  }
+  if (with_gradient) launcher.images(space);
+  launcher.template rows<StepHidden<T>>("step on hidden units");
+  launch<TakeOutEnded<T>>("live rows", call, 1, stream);
+}
+
+template <class T>
+void run_on_hidden_units(const Call<T>& call, bool resident, void* stream, void (*go_on)()) {
+  const Launcher<T> launcher(call, stream);
+  Call<T> on_host = call;
+  on_host.task.network = &call.network;
+  const HiddenSpace<T> space(on_host, Worker{0, call.workers});
+  launcher.template rows<StoreNetwork<T>>("store network");
+  launcher.template rows<BeginRows<T>>("begin");
+  launcher.template rows<BeginHidden<T>>("clean samples");
+  launcher.hidden(space, space.clean, false);
+  if (space.starts()) {
+    launcher.template rows<LoadStarts<T>>("starts");
+    launcher.start_images(space);
+    launcher.template rows<MoveToStarts<T>>("values of starts");
+  }
+  if (resident) {
+    run_resident<ResidentHiddenSteps<T>>("steps on hidden units on chip", call,
+                                         {call.gram, call.output, call.output_backward}, stream, go_on);
+  } else {
+    const auto step = [&](void* stream) { step_hidden(call, space, stream, true); };
+    repeat(stream, call.task.options.steps, step, go_on);
+    step_hidden(call, space, stream, space.loop.traces());
+  }
+  settle_hidden(launcher, space);
+  launcher.template rows<BeginDeferred<T>>("rows for the dense loop");
+  launch<TakeOutEnded<T>>("live rows", call, 1, stream);
+  run_resident_attack(call, stream, go_on);
   launcher.template rows<Finish<T>>("finish");
 }
 
@@ -169,21 +316,26 @@ template <class T>
 size_t space_bytes(Operation operation, const Call<T>& call) {
   Call<T> on_host = call;
   on_host.task.network = &call.network;
-  if (operation == Operation::attack) return AttackSpace<T>(on_host, Worker{0, call.warps}).bytes();
+  if (operation == Operation::attack && (call.gram.data || call.gram.halves.high))
+    return HiddenSpace<T>(on_host, Worker{0, call.workers}).bytes();
+  if (operation == Operation::attack) return AttackSpace<T>(on_host, Worker{0, call.workers}).bytes();
   if (operation == Operation::project || operation == Operation::random_start)
-    return BallSpace<T>(call, Worker{0, call.warps}).used;
+    return BallSpace<T>(call, Worker{0, call.workers}).used;
   return Space<T>(call).bytes();
 }
 
 template <class T>
-void run_operation(Operation operation, const Call<T>& call, void* stream, void (*go_on)()) {
+void run_operation(Operation operation, const Part<T>& part, void* workspace, void* stream, void (*go_on)()) {
+  const Call<T> call = call_of(part, workspace);
   const Launcher<T> launcher(call, stream);
   switch (operation) {
     case Operation::forward: return run_forward(call, stream);
     case Operation::input_gradient: return run_input_gradient(call, stream);
     case Operation::project: return launcher.template rows<Project<T>>("projection");
     case Operation::random_start: return launcher.template rows<RandomStart<T>>("random start");
-    case Operation::attack: return run_attack(call, stream, go_on);
+    case Operation::attack:
+      if (is_on_hidden_units(part)) return run_on_hidden_units(call, is_resident(part), stream, go_on);
+      return run_attack(call, is_resident(part), stream, go_on);
   }
 }
 
@@ -197,16 +349,25 @@ bool has_hopper_products() {
 }
 
 template <class T>
+bool uses_hidden_space(const Part<T>& part) {
+  const AttackOptions& options = part.task.options;
+  const bool fast = sizeof(T) == 4 && options.precision == Precision::fast && !options.early_stop;
+  const double terms = fast ? 3 : 1;  // of a strict product, in place of one of the dense loop in fast mode
+  return PYFIRSTORDER_TARGET::uses_hidden_space(part.task, PYFIRSTORDER_TARGET::call_of(part, nullptr).network, terms);
+}
+
+template <class T>
 size_t workspace_bytes(Operation operation, const Part<T>& part) {
   return PYFIRSTORDER_TARGET::space_bytes(operation, PYFIRSTORDER_TARGET::call_of(part, nullptr));
 }
 
 template <class T>
 void run(Operation operation, const Part<T>& part, void* workspace, void* stream, void (*go_on)()) {
-  if (part.rows > 0)
-    PYFIRSTORDER_TARGET::run_operation(operation, PYFIRSTORDER_TARGET::call_of(part, workspace), stream, go_on);
+  if (part.rows > 0) PYFIRSTORDER_TARGET::run_operation(operation, part, workspace, stream, go_on);
 }
 
+template bool uses_hidden_space(const Part<float>&);
+template bool uses_hidden_space(const Part<double>&);
 template size_t workspace_bytes(Operation, const Part<float>&);
 template size_t workspace_bytes(Operation, const Part<double>&);
 template void run(Operation, const Part<float>&, void*, void*, void (*)());

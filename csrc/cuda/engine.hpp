@@ -13,6 +13,10 @@ namespace pyfirstorder::cuda {
 
 enum class Operation : int { forward, input_gradient, project, random_start, attack };
 
+// How steps follow one another: kernel after kernel, or all in one kernel for a few rows (resident_kernels.hpp).  Both
+// give the same bits.
+enum class Loop : int { automatic, launched, resident };
+
 // Rows of floats as halves, see halves.hpp.
 struct Halves {
   const uint16_t *high, *low;
@@ -33,6 +37,9 @@ struct Weights {
   const T *hidden_bias, *output_bias;
   Halves hidden_halves, output_halves;                    // W (m, d), A (k, m)
   Halves output_backward_halves, hidden_backward_halves;  // Aᵀ (m, k), Wᵀ (d, m)
+  const T* gram;                                          // W Wᵀ (m, m), for attacks on hidden units alone
+  Halves gram_halves;
+  double gram_norm;  // its Frobenius norm
   int64_t in_features, hidden_features, out_features;
   Activation activation;
   double parameter;
@@ -44,11 +51,16 @@ struct Part {
   Task<T> task;
   Weights<T> weights;
   int64_t first, rows;
+  Loop loop;
   bool for_hopper;  // products of hopper_product.hpp: where has_hopper_products() says so
 };
 
 // Whether the current device multiplies as hopper_product.hpp does.
 bool has_hopper_products();
+
+// Whether an attack goes on hidden units, so that it needs W Wᵀ: from the network and the options alone.
+template <class T>
+bool uses_hidden_space(const Part<T>& part);
 
 template <class T>
 size_t workspace_bytes(Operation operation, const Part<T>& part);

@@ -11,8 +11,8 @@ namespace pyfirstorder::fibres {
 namespace {
 
 constexpr size_t kStackBytes = 64 << 10;
-constexpr int kPoison = 0xFF;  // NaN, as floats and as halves
-constexpr size_t kSharedAlignment = 1024;
+constexpr char kPoison = char(0xFF);  // NaN, as floats and as halves, or -1
+constexpr int kWarpGroup = 128;
 constexpr int kFirstMoves = 97;  // threads from turn to turn: within another warp, and elsewhere in it
 
 struct Strand {
@@ -26,15 +26,15 @@ struct Strand {
 };
 
 struct Schedule {
-  std::deque<Strand> strands;  // which stay where they are: a context points into itself
-  std::vector<Group> warps, warp_groups;
-  Group all;
-  std::vector<char> memory;
-  size_t shared_bytes = 0;
-  Block block;
+  std::deque<Strand> strands;                   // at least as many as run; a context must stay where it is
+  int count = 0;                                // of those that run
+  std::vector<Group> warps, warp_groups, alls;  // alls: of the threads of a block
+  Group cluster;
+  std::vector<Block> blocks;  // of the cluster that runs
+  std::vector<std::vector<char>> shared;
   jmp_buf home;
   ucontext_t home_context;
-  int running = 0, threads = 0;  // strands may be more, for their stacks
+  int running = 0;
   void (*body)(const void*);
   const void* argument;
 };
@@ -73,14 +73,23 @@ void enter() {
   setcontext(&strand.start);
 }
 
-void prepare(Schedule& s) {
-  s.all = Group{s.threads, 0, 0, {}, {}};
-  for (Group& warp : s.warps) warp = Group{32, 0, 0, {}, {}};
-  for (Group& warp_group : s.warp_groups) warp_group = Group{128, 0, 0, {}, {}};
-  s.memory.assign(s.shared_bytes ? s.shared_bytes + kSharedAlignment : 0, char(kPoison));
-  for (size_t i = 0; i < size_t(s.threads); ++i) {
+int warp_groups_of(int threads) {
+  return (threads + kWarpGroup - 1) / kWarpGroup;
+}
+
+void prepare(Schedule& s, int threads) {
+  const auto anew = [](int size) { return Group{size, 0, 0, {}, {}}; };
+  s.cluster = anew(s.count);
+  for (Group& all : s.alls) all = anew(threads);
+  for (Group& warp : s.warps) warp = anew(32);
+  for (Group& warp_group : s.warp_groups) warp_group = anew(kWarpGroup);
+  for (size_t i = 0; i < size_t(s.count); ++i) {
     Strand& strand = s.strands[i];
-    strand.fibre = {int(i), &s.block, &s.warps[i / 32], &s.all, {}, 0, &s.warp_groups[i / 128], {}, {}, 0};
+    const size_t block = i / size_t(threads);
+    const int thread = int(i) % threads;
+    Group& warp_group = s.warp_groups[block * size_t(warp_groups_of(threads)) + size_t(thread / kWarpGroup)];
+    strand.fibre = {thread, &s.blocks[block], &s.warps[i / 32], &s.alls[block], &s.cluster, {}, 0, &warp_group, {}, {},
+                    0};
     strand.started = strand.ended = false;
     strand.waits_for = nullptr;
     if (!strand.stack) {
@@ -94,10 +103,10 @@ void prepare(Schedule& s) {
   }
 }
 
-// One block to its end.
-bool run_block(Schedule& s) {
-  prepare(s);
-  const int count = s.threads;
+// One cluster of blocks to its end.
+bool run_cluster(Schedule& s, int threads) {
+  prepare(s, threads);
+  const int count = s.count;
   int left = count;
   for (int64_t turn = 0; left > 0; ++turn) {
     bool moved = false;
@@ -137,11 +146,6 @@ void wait_for_change(const int64_t& counter) {
   strand.waits_for = &counter;
   strand.seen = counter;
   if (_setjmp(strand.place) == 0) _longjmp(s.home, 1);
-}
-
-char* shared_memory() {
-  const uintptr_t begin = uintptr_t(schedule->memory.data());
-  return schedule->memory.data() + (kSharedAlignment - begin % kSharedAlignment) % kSharedAlignment;
 }
 
 uint16_t half_bits(float value) {
@@ -190,11 +194,11 @@ void end_copies() {
 
 void wait_for_copies(int64_t later) {
   Fibre& fibre = *current();
-  const std::vector<char>& memory = schedule->memory;
+  const Block& block = *fibre.block;
   size_t kept = 0;
   for (const Copy& copy : fibre.copies) {
     if (copy.group >= fibre.groups - later) fibre.copies[kept++] = copy;
-    else if (copy.to >= memory.data() && copy.to < memory.data() + memory.size()) fibre.landed.push_back(copy);
+    else if (copy.to >= block.shared && copy.to < block.shared + block.shared_bytes) fibre.landed.push_back(copy);
     else finish(copy);
   }
   fibre.copies.resize(kept);
@@ -205,20 +209,27 @@ void finish(const Copy& copy) {
   else memset(copy.to, 0, 16);
 }
 
-bool run(int64_t blocks, int threads, void (*body)(const void*), const void* argument, size_t shared_bytes) {
+bool run(const Launch& launch, void (*body)(const void*), const void* argument) {
   static thread_local Schedule own;  // whose stacks are used again
-  if (own.strands.size() < size_t(threads)) own.strands.resize(size_t(threads));
-  own.threads = threads;
-  own.warps.resize(size_t(threads / 32));
-  own.warp_groups.resize(size_t((threads + 127) / 128));
-  own.shared_bytes = shared_bytes;
+  const size_t together = size_t(launch.cluster_size);
+  own.count = launch.threads * launch.cluster_size;
+  if (own.strands.size() < size_t(own.count)) own.strands.resize(size_t(own.count));
+  own.warps.resize(size_t(own.count / 32));
+  own.warp_groups.resize(together * size_t(warp_groups_of(launch.threads)));
+  own.alls.resize(together);
+  own.blocks.resize(together);
+  own.shared.resize(together);
   own.body = body;
   own.argument = argument;
   schedule = &own;
   bool done = true;
-  for (int64_t i = 0; done && i < blocks; ++i) {
-    own.block = {i, blocks};
-    done = run_block(own);
+  for (int64_t first = 0; done && first < launch.blocks; first += launch.cluster_size) {
+    for (size_t rank = 0; rank < together; ++rank) {
+      own.shared[rank].assign(launch.shared_bytes, kPoison);
+      own.blocks[rank] = {first + int64_t(rank), launch.blocks,           int(rank),
+                          launch.cluster_size,   own.shared[rank].data(), launch.shared_bytes};
+    }
+    done = run_cluster(own, launch.threads);
   }
   schedule = nullptr;
   return done;

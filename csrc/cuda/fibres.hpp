@@ -1,7 +1,8 @@
 // The threads of one block as fibres of one thread: each runs until it waits for others, in an order that changes.
 //
-// A kernel that deadlocks, because some threads wait for what others never reach, ends with an error; one that reads
-// what another thread has not written yet reads something else than on the day it happened to work.
+// Blocks of one cluster run together in the same way.  A kernel that deadlocks, because some threads wait for what
+// others never reach, ends with an error; one that reads what another thread has not written yet reads something else
+// than on the day it happened to work.
 #pragma once
 
 #include <stdint.h>
@@ -13,6 +14,9 @@ namespace pyfirstorder::fibres {
 
 struct Block {
   int64_t index, count;
+  int rank, cluster_size;  // its place among the blocks that run together
+  char* shared;            // shared memory whose size the launch sets
+  size_t shared_bytes;
 };
 
 // A group that waits together: a warp or the block.
@@ -41,7 +45,7 @@ struct WideProduct {
 struct Fibre {
   int thread;
   Block* block;
-  Group *warp, *all;
+  Group *warp, *all, *cluster;
   std::vector<Copy> copies;
   int64_t groups;  // of copies that have been ended
   Group* warp_group;
@@ -58,14 +62,14 @@ void wait(Group& group);
 // Returns once the counter is another than now.
 void wait_for_change(const int64_t& counter);
 
-// The block's memory that was asked for with the launch, at a multiple of 1,024 bytes.
-char* shared_memory();
-
 inline void wait_for_block() {
   wait(*current()->all);
 }
 inline void wait_for_warp() {
   wait(*current()->warp);
+}
+inline void wait_for_cluster() {
+  wait(*current()->cluster);
 }
 
 // What the lane at that distance (exclusive or) passed to the same call.
@@ -101,13 +105,22 @@ float cut_off(double sum);
 // As a tensor core does it: exact products, whose sum is cut off.
 void multiply_tile(float (&sums)[4], const uint32_t (&left)[4], const uint32_t (&right)[2]);
 
-// Copies arrive as late as they may; in `shared_memory`, whose readers are tensor cores, when they are shown to those.
+// Copies arrive as late as they may; in `shared`, which tensor cores read, when they are shown to those.
 void copy_ahead(void* to, const void* from, bool inside);
 void end_copies();
 void wait_for_copies(int64_t later);
 void finish(const Copy& copy);
 
-// Runs `body(argument)` on all threads of all blocks, block after block; false if a block can get no further.
-bool run(int64_t blocks, int threads, void (*body)(const void*), const void* argument, size_t shared_bytes = 0);
+// How many blocks there are, of how many threads, how many of them run together, and how much shared memory each has
+// beside what the kernel declares.
+struct Launch {
+  int64_t blocks;
+  int threads;
+  int cluster_size = 1;
+  size_t shared_bytes = 0;
+};
+
+// Runs `body(argument)` on all threads of all blocks, cluster after cluster; false if one can get no further.
+bool run(const Launch& launch, void (*body)(const void*), const void* argument);
 
 }  // namespace pyfirstorder::fibres

@@ -115,6 +115,9 @@ class StepGraph {
 // Keeps the host at most twice kSteps ahead of the device.
 class Milestones {
  public:
+  // Some milliseconds of large steps, and enough small ones to keep the device at work.
+  static constexpr int64_t kSteps = 64;
+
   explicit Milestones(cudaStream_t stream) : stream_(stream) {}
   Milestones(const Milestones&) = delete;
   Milestones& operator=(const Milestones&) = delete;
@@ -125,8 +128,6 @@ class Milestones {
 
   // After the launch of step i.
   void pass(int64_t i, void (*go_on)()) {
-    constexpr int64_t kSteps =
-        64;  // some milliseconds of large steps, and enough small ones to keep the device at work
     if (i % kSteps != kSteps - 1) return;
     cudaEvent_t& event = events_[i / kSteps % 2];
     if (event) wait(event, go_on);

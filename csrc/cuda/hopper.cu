@@ -62,7 +62,7 @@ MatrixMap map_of(const char*, const uint16_t* halves, int64_t depth, int64_t row
 template <class Kernel, class Job>
 void launch_blocks(const char* name, const Job& job, int64_t blocks, void*) {
   const auto body = [](const void* of) { Kernel::run(*static_cast<const Job*>(of)); };
-  if (!fibres::run(blocks, Kernel::kThreads, body, &job, Kernel::kSharedBytes))
+  if (!fibres::run({blocks, Kernel::kThreads, 1, Kernel::kSharedBytes}, body, &job))
     throw std::runtime_error(std::string(name) + ": its threads wait for each other");
 }
 

@@ -9,11 +9,11 @@ constexpr uint64_t kUnit = 16;  // bytes of the addresses and distances in a des
 
 // Where a byte of a box lies that would lie at `linear` without the exchange of chunks.
 char* place_of(uint64_t linear) {
-  return shared_memory() + (linear ^ (linear >> 7 & 7) << 4);
+  return boxes() + (linear ^ (linear >> 7 & 7) << 4);
 }
 
 uint64_t offset_of(const void* shared) {
-  return uint64_t(static_cast<const char*>(shared) - shared_memory());
+  return uint64_t(static_cast<const char*>(shared) - boxes());
 }
 
 void finish(const BoxCopy& copy) {
@@ -77,6 +77,12 @@ void Barrier::wait(int parity) {
 
 void Barrier::bring(void* to, const MatrixMap& from, int64_t row, int64_t at) {
   if (copies < kMostCopies) copy[copies++] = {to, from, row, at};
+}
+
+char* boxes() {
+  constexpr uintptr_t kAlignment = 1024;
+  char* const shared = current()->block->shared;
+  return shared + (kAlignment - uintptr_t(shared) % kAlignment) % kAlignment;
 }
 
 void show_to_tensor_cores() {

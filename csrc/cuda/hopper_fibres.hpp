@@ -38,6 +38,8 @@ struct Barrier {
   BoxCopy copy[kMostCopies];
 };
 
+// The launch's shared memory from its first multiple of 1,024 bytes on.
+char* boxes();
 void show_to_tensor_cores();
 
 uint64_t describe(const void* in_box);

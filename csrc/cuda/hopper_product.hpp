@@ -45,7 +45,7 @@ struct HopperProduct {
   }
 
   static PYFIRSTORDER_KERNEL void run(const HopperJob<kTerms>& job) {
-    Shared& shared = *reinterpret_cast<Shared*>(shared_memory());
+    Shared& shared = *reinterpret_cast<Shared*>(boxes());
     begin_barriers(shared);
     sync_block();
     if (thread_index() < kConsumers) multiply_tiles(job.product, shared);

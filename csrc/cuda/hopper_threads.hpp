@@ -41,8 +41,8 @@ PYFIRSTORDER_INLINE unsigned shared_address(const void* shared) {
   PYFIRSTORDER_ON_DEVICE(return unsigned(__cvta_generic_to_shared(shared));)
   return 0;
 }
-PYFIRSTORDER_KERNEL char* shared_memory() {
-  extern __shared__ char memory[];
+PYFIRSTORDER_KERNEL char* boxes() {
+  char* const memory = launched_shared();
   return memory + (kBoxAlignment - shared_address(memory) % kBoxAlignment) % kBoxAlignment;
 }
 PYFIRSTORDER_INLINE void begin_barrier(SharedBarrier& barrier, int arrivals) {
@@ -121,9 +121,9 @@ PYFIRSTORDER_INLINE void multiply_wide(float (&d)[kWideSums], uint64_t left, uin
 using SharedBarrier = fibres::Barrier;
 using MatrixMap = fibres::MatrixMap;
 
-// The block's shared memory beyond its own arrays.
-inline char* shared_memory() {
-  return fibres::shared_memory();
+// Where boxes begin in shared memory beside what the kernel declares.
+inline char* boxes() {
+  return fibres::boxes();
 }
 
 // A barrier's phase is over when so many threads have arrived and the bytes that they expect have come.  Phases are

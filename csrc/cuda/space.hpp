@@ -15,9 +15,11 @@ struct Call {
   Task<T> task;
   Network<T> network;
   Matrix<T> hidden, output, output_backward, hidden_backward;
+  Matrix<T> gram;  // of the loop on hidden units, else empty
   char* space;
   int64_t first, rows;  // rows of the whole task that this part is
   int64_t warps;        // of a kernel on rows
+  int64_t workers;      // warps that have scratch space of their own: those, or those of the loop on chip
   bool for_hopper;      // which products: with the same bits
 };
 
@@ -66,7 +68,7 @@ struct Space {
     if (is_fast()) clean_hidden = arena.take_rows<T>(call.rows, m);
     output = arena.take_rows<T>(call.rows, k);
     ended = arena.take<int>(call.rows);
-    live = {arena.take<int>(call.rows), arena.take<int>(1), call.rows};
+    live = {arena.take<int>(call.rows), arena.take<int>(1), arena.take<int>(1), call.rows};
   }
 
   PYFIRSTORDER_INLINE size_t bytes() const { return arena.used(); }
@@ -114,12 +116,22 @@ PYFIRSTORDER_INLINE void begin_live(const Space<T>& space, int64_t row) {
   if (lane() != 0) return;
   space.ended[row] = 0;
   space.live.list[row] = int(row);
-  if (row == 0) *space.live.counted = int(space.live.most);
+  if (row != 0) return;
+  *space.live.counted = int(space.live.most);
+  *space.live.changed = 0;
+}
+
+// After a step, whether it was the row's last.
+template <class T>
+PYFIRSTORDER_INLINE void mark(const Space<T>& space, int64_t row, bool ended) {
+  if (lane() != 0) return;
+  space.ended[row] = ended;
+  if (ended) *space.live.changed = 1;  // the same from all who write it
 }
 
 template <class T>
 PYFIRSTORDER_INLINE Worker worker_of(const Call<T>& call) {
-  return Worker{warp_index(), call.warps};
+  return Worker{warp_index(), call.workers};
 }
 
 }  // namespace pyfirstorder::PYFIRSTORDER_TARGET

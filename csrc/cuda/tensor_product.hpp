@@ -112,6 +112,9 @@ struct TensorProduct {
   }
 
  private:
+  template <int>
+  friend struct TensorStrip;  // adds the same tiles
+
   static PYFIRSTORDER_INLINE int first_row_of_warp() {
     return warp_of_block() % kWarpsDown * kWarpTilesDown * kTileSize;
   }
@@ -168,9 +171,9 @@ struct TensorProduct {
     }
   }
 
+  template <int kAcross>
   static PYFIRSTORDER_KERNEL void add_tile(const uint32_t (&left)[kParts][4],
-                                           const uint32_t (&right)[kParts][kWarpTilesAcross][2], int j,
-                                           float (&sums)[4]) {
+                                           const uint32_t (&right)[kParts][kAcross][2], int j, float (&sums)[4]) {
     if (kTerms == 1) return multiply_tile(sums, left[0], right[0][j]);
     float tile[4] = {};
     multiply_tile(tile, left[kParts - 1], right[0][j]);

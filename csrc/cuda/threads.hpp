@@ -53,6 +53,31 @@ PYFIRSTORDER_INLINE void sync_block() {
 PYFIRSTORDER_INLINE void sync_warp() {
   PYFIRSTORDER_ON_DEVICE(__syncwarp();)
 }
+// The blocks of a cluster, on machines that have no such thing a block alone.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+#define PYFIRSTORDER_ON_CLUSTERS(...) __VA_ARGS__
+#else
+#define PYFIRSTORDER_ON_CLUSTERS(...)
+#endif
+PYFIRSTORDER_INLINE int cluster_rank() {
+  PYFIRSTORDER_ON_CLUSTERS(unsigned rank; asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+                           return int(rank);)
+  return 0;
+}
+PYFIRSTORDER_INLINE int cluster_size() {
+  PYFIRSTORDER_ON_CLUSTERS(unsigned size; asm volatile("mov.u32 %0, %%cluster_nctarank;" : "=r"(size));
+                           return int(size);)
+  return 1;
+}
+PYFIRSTORDER_INLINE void sync_cluster() {
+  PYFIRSTORDER_ON_CLUSTERS(
+      asm volatile("barrier.cluster.arrive.release;\n\tbarrier.cluster.wait.acquire;" :: : "memory"); return;)
+  sync_block();
+}
+PYFIRSTORDER_KERNEL char* launched_shared() {
+  PYFIRSTORDER_ON_DEVICE(extern __shared__ uint4 launched_memory[]; return reinterpret_cast<char*>(launched_memory);)
+  return nullptr;
+}
 template <class T>
 PYFIRSTORDER_INLINE T from_lane_across(T value, int distance) {
   PYFIRSTORDER_ON_DEVICE(return __shfl_xor_sync(kAllLanes, value, distance);)
@@ -115,6 +140,22 @@ inline void sync_block() {
 }
 inline void sync_warp() {
   fibres::wait_for_warp();
+}
+
+// A cluster of blocks, and a barrier for all its threads, behind which each sees what the others wrote.
+inline int cluster_rank() {
+  return fibres::current()->block->rank;
+}
+inline int cluster_size() {
+  return fibres::current()->block->cluster_size;
+}
+inline void sync_cluster() {
+  fibres::wait_for_cluster();
+}
+
+// Shared memory beside what a kernel declares, as much as its launch asks for.
+inline char* launched_shared() {
+  return fibres::current()->block->shared;
 }
 template <class T>
 inline T from_lane_across(T value, int distance) {

@@ -57,6 +57,8 @@ class RowLoop {
   PYFIRSTORDER_INLINE Rows<T> x_best() const { return x_best_; }
   PYFIRSTORDER_INLINE Rows<T> best_output() const { return best_output_; }
   PYFIRSTORDER_INLINE bool traces() const { return trace_.wanted(); }
+  PYFIRSTORDER_INLINE Trace<T>& trace() { return trace_; }
+  PYFIRSTORDER_INLINE T* scratch() const { return scratch_; }  // five rows
 
   // Fills the padded copies of the box; once, before any row begins.
   PYFIRSTORDER_INLINE void load_box() {

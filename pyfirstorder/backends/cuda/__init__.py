@@ -32,8 +32,11 @@ class CudaBackend:
     """
 
     name = "cuda"
-    evaluations = ("auto", "dense")
+    evaluations = ("auto", "dense", "hidden")
     takes_device_arrays = True
+    # How steps follow one another: "launched" kernel after kernel, all in one "resident" kernel, or "auto", by the
+    # number of rows and the size of the network.  Both give the same bits; tests and measurements choose.
+    loop = "auto"
 
     def __init__(self, library: Any, engine: Any, of_all: Products | None = None) -> None:
         self._library, self._engine = library, engine
@@ -117,9 +120,9 @@ class CudaBackend:
         values = {
             name: value
             for name, value in options._asdict().items()
-            if name not in ("step_size", "threads", "on_progress", "trace", "keep_best", "evaluation", "keep_iterates")
+            if name not in ("step_size", "threads", "on_progress", "trace", "keep_best", "keep_iterates")
         }
-        values |= {"loss": objective.loss, "targeted": objective.targeted, "norm": ball.norm}
+        values |= {"loss": objective.loss, "targeted": objective.targeted, "norm": ball.norm, "loop": self.loop}
         self._run("attack", weights, x, arrays, values, options.restarts, len(ball.eps), options.on_progress)
         return AttackArrays(*(None if part is None else give(part) for part in result))  # type: ignore[arg-type]
 
@@ -158,7 +161,11 @@ class CudaBackend:
         """The operation on all rows, which are jobs times restarts, part by part."""
         of_weights, entries = self._entries_of(weights, x)
         entries |= {name: _address(array) for name, array in arrays.items()} | values
+        uses_hidden_space = getattr(self._engine, f"uses_hidden_space_{x.dtype}")
         run, bytes_of = (getattr(self._engine, f"{what}_{x.dtype}") for what in ("run", "workspace_bytes"))
+        if weights is not None and operation == "attack" and uses_hidden_space(entries):
+            of_gram, gram_entries = self._gram(weights)
+            of_weights, entries = of_weights | of_gram, entries | gram_entries
         rows = restarts * (len(x) if jobs is None else jobs)
         entries |= {"samples": len(x), "stream": self._library.cuda.get_current_stream().ptr}
         if weights is not None and x.dtype == np.float32:
@@ -180,9 +187,7 @@ class CudaBackend:
         if place not in weights.prepared:
             weights.prepared[place] = self._prepared(weights)
         kept: dict[str, Array] = weights.prepared[place]
-        entries: dict[str, Any] = {name: _address(array) for name, array in kept.items()}
-        entries |= {f"{name}.stride": array.shape[1] for name, array in kept.items() if name.endswith(".high")}
-        entries |= {
+        entries = _entries_of_matrices(kept) | {
             "in_features": weights.hidden_weight.shape[1],
             "hidden_features": len(weights.hidden_weight),
             "out_features": len(weights.output_weight),
@@ -205,6 +210,22 @@ class CudaBackend:
         for name, matrix in for_tensor_cores.items():
             kept |= {f"{name}.{part}": self._library.asarray(array) for part, array in self._halves(matrix.T).items()}
         return kept
+
+    def _gram(self, weights: Weights) -> tuple[dict[str, Array], dict[str, Any]]:
+        """W Wᵀ for attacks on hidden units, on the device, where it is kept with the network."""
+        place = f"{self.name}:{self._library.cuda.Device().id}:gram"
+        if place not in weights.prepared:
+            w = self._library.asarray(weights.hidden_weight.astype(np.float64))
+            with np.errstate(over="ignore", invalid="ignore"):  # then the engine leaves all rows to the dense loop
+                gram = self._library.asnumpy(w @ w.T).astype(weights.hidden_weight.dtype)
+                norm = float(np.linalg.norm(gram.astype(np.float64)))
+                if gram.dtype == np.float32:
+                    parts = {f"gram.{part}": rows for part, rows in self._halves(gram.T).items()}
+                else:
+                    parts = {"gram": self._padded(gram)}
+            weights.prepared[place] = {name: self._library.asarray(array) for name, array in parts.items()}, norm
+        kept, norm = weights.prepared[place]
+        return kept, _entries_of_matrices(kept) | {"gram_norm": norm}
 
     def _halves(self, rows: Array) -> dict[str, Array]:
         """``rows = (high + low) 2**exponent`` in half precision, as csrc/cuda/halves.hpp describes them."""
@@ -240,6 +261,12 @@ def _address(array: Any) -> int:
     """Where an array lies on the device."""
     address: int = array.data.ptr
     return address
+
+
+def _entries_of_matrices(kept: dict[str, Array]) -> dict[str, Any]:
+    """Where they are, and how far apart the rows of halves."""
+    entries: dict[str, Any] = {name: _address(array) for name, array in kept.items()}
+    return entries | {f"{name}.stride": array.shape[1] for name, array in kept.items() if name.endswith(".high")}
 
 
 def _arrays_of(parts: Any, take: Move) -> dict[str, Array]:

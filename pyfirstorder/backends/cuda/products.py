@@ -53,6 +53,7 @@ def choose(engine: Any, backend_with: Callable[[Products], Any], sizes: Sizes = 
     if not engine.has_hopper_products():
         return Products(False, "generic: this GPU is no Hopper GPU, or the engine was built without its products")
     generic, hopper = (backend_with(Products(of_hopper, "")) for of_hopper in (False, True))
+    generic.loop = hopper.loop = "launched"  # a resident kernel has products of its own
     try:
         answers = samples_of(hopper, sizes)
     except RuntimeError as error:
@@ -110,7 +111,7 @@ def _options(ball: Ball, precision: str, early_stop: bool) -> AttackOptions:
         trace=False,
         rho=0.75,
         retire=True,
-        evaluation="auto",
+        evaluation="dense",
         precision=precision,
         threads=1,
     )
