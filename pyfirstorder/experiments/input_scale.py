@@ -128,9 +128,7 @@ def _of_coarse_steps(rows: Sequence[Row], activation: str, scales: list[float]) 
     shares = (
         f"{_interval(rows, activation, scale, 'coarse_within_steps').mean:.2g} at s = {scale:g}" for scale in scales
     )
-    return (
-        f"{activation}, with the step size ε/‖∇L(x)‖, however the loss bends, ascents that settle: {', '.join(shares)}"
-    )
+    return f"{activation}, with the step size ε/‖∇L(x)‖ alone, share of ascents that settle: {', '.join(shares)}"
 
 
 def _table(rows: Sequence[Row], scales: list[float]) -> Table:
