@@ -155,7 +155,7 @@ def draw(rows: Sequence[Row], _: Run) -> dict[str, Figure]:
             axes.set_ylim(bottom=0)  # intervals may reach below
         axes.set_title(label, fontsize=10, loc="left")
         axes.set_xlabel("input scale s", fontsize=9)
-    panels[0].legend(frameon=False, fontsize=9)
+    panels[0].legend(frameon=False, fontsize=9, loc="upper left")
     return {"input-scale": figure}
 
 

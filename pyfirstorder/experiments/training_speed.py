@@ -178,7 +178,7 @@ def draw(rows: Sequence[Row], _: Run) -> dict[str, Figure]:
         axes.set_xticklabels([f"{epoch}" for epoch in range(0, last + 1, max(1, last // 5))])
         axes.set_title(title, loc="left", fontsize=10)
         axes.set_xlabel("epoch of adversarial training")
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(frameon=False, fontsize=8, loc="upper right")
     panels[0].set_ylabel("mean adversarial loss")
     logarithmic_axis(panels[0])
     return {"training": figure}
