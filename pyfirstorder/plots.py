@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 NORM_SYMBOLS = {"linf": "ℓ∞", "l2": "ℓ2", "l1": "ℓ1"}
 # Okabe & Ito 2008: told apart with any colour vision, and in print.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _INK, _GRID = "#333333", "#DDDDDD"
 _LEVELS = 24  # contours of a landscape
 _PANELS_A_ROW = 3

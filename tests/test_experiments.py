@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import math
 import re
+from importlib import import_module
+from pkgutil import iter_modules
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ pytest.importorskip("matplotlib", reason="experiments draw")
 pytest.importorskip("sklearn", reason="experiments train on its digits")
 
 import pyfirstorder as fo  # noqa: E402
-from pyfirstorder import dynamics  # noqa: E402
+from pyfirstorder import dynamics, experiments  # noqa: E402
 from pyfirstorder.experiments import EXPERIMENTS, Outcome, Verdict, ascents, attained, training_speed  # noqa: E402
 from pyfirstorder.experiments.convergence import BASE, is_linear, sweep  # noqa: E402
 from pyfirstorder.experiments.experiment import DEFAULT, FULL, QUICK, SIZES, Run  # noqa: E402
@@ -94,6 +96,13 @@ def test_the_experiments_are_those_of_the_command():
         assert experiment.name == name
         assert experiment.claim.count(". ") == 0, "a claim is one sentence"
         assert experiment.claim.endswith(".")
+
+
+def test_no_experiment_is_left_out_of_the_catalogue():
+    modules = [import_module(f"pyfirstorder.experiments.{found.name}") for found in iter_modules(experiments.__path__)]
+    written = [module.EXPERIMENT for module in modules if hasattr(module, "EXPERIMENT")]
+    assert {experiment.name for experiment in written} == set(EXPERIMENTS)
+    assert len(written) == len(EXPERIMENTS)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -158,7 +158,7 @@ def _table(rows: Sequence[Row]) -> Table:
 
 def draw(rows: Sequence[Row], _: Run) -> dict[str, Figure]:
     """Shares and steps against each factor."""
-    quantities = {"maxima": "share of certified maxima", "median_steps": "median steps to tolerance"}
+    quantities = {"maxima": "certified maxima, share", "median_steps": "median steps to tolerance"}
     sweeps = {}
     for factor in BASE:
         varied = [dict(row) for chosen in sweep(rows, factor).values() for row in chosen]

@@ -165,7 +165,6 @@ def draw(rows: Sequence[Row], _: Run) -> dict[str, Figure]:
         for i, (loss, network) in enumerate(KINDS):
             chosen = where(rows, loss=loss, network=network)
             draw_intervals(axes, chosen, "ratio", name, COLOURS[i % len(COLOURS)], _name(loss, network))
-            axes.lines[-1].set_linestyle("-" if i < len(COLOURS) else "--")
         axes.set_title(label, fontsize=10, loc="left")
         axes.set_xlabel("perturbation ratio ρ")
         if name == "median_steps":

@@ -128,9 +128,7 @@ def _of_coarse_steps(rows: Sequence[Row], activation: str, scales: list[float]) 
     shares = (
         f"{_interval(rows, activation, scale, 'coarse_within_steps').mean:.2g} at s = {scale:g}" for scale in scales
     )
-    return (
-        f"{activation}, with the step size ε/‖∇L(x)‖, however the loss bends, ascents that settle: {', '.join(shares)}"
-    )
+    return f"{activation}, with the step size ε/‖∇L(x)‖ alone, share of ascents that settle: {', '.join(shares)}"
 
 
 def _table(rows: Sequence[Row], scales: list[float]) -> Table:
@@ -157,7 +155,7 @@ def draw(rows: Sequence[Row], _: Run) -> dict[str, Figure]:
             axes.set_ylim(bottom=0)  # intervals may reach below
         axes.set_title(label, fontsize=10, loc="left")
         axes.set_xlabel("input scale s", fontsize=9)
-    panels[0].legend(frameon=False, fontsize=9)
+    panels[0].legend(frameon=False, fontsize=9, loc="upper left")
     return {"input-scale": figure}
 
 

@@ -30,11 +30,16 @@ class Interval(NamedTuple):
     def __str__(self) -> str:
         if not math.isfinite(self.mean):
             return "none" if math.isnan(self.mean) else "∞"
-        return f"{self.mean:.3g} [{self.low:.3g}, {self.high:.3g}]"
+        return f"{_short(self.mean)} [{_short(self.low)}, {_short(self.high)}]"
 
     def below(self, other: Interval) -> bool:
         """Whether the mean is smaller beyond both intervals."""
         return self.high < other.low
+
+
+def _short(value: float) -> str:
+    """Three digits, and all of those before the point."""
+    return f"{value:.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.3g}"
 
 
 def mean_interval(values: Iterable[float]) -> Interval:

@@ -29,9 +29,9 @@ BASE = {"m": 256, "ratio": 0.1, "activation": "tanh", "attack_steps": 10}
 OWN, SHARED = "own", "shared"
 _SHARED_RATE = 0.3
 _RATES = {
-    "quick": (10.0, 100.0),
-    "default": (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0),
-    "full": (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0),
+    "quick": (100.0, 1000.0),
+    "default": (10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0),
+    "full": (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0, 30000.0),
 }
 _SCALES = {"quick": (0.3, 3.0), "default": (0.1, 0.3, 1.0, 3.0, 10.0), "full": (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)}
 _COUNTS = {
@@ -178,7 +178,7 @@ def draw(rows: Sequence[Row], _: Run) -> dict[str, Figure]:
         axes.set_xticklabels([f"{epoch}" for epoch in range(0, last + 1, max(1, last // 5))])
         axes.set_title(title, loc="left", fontsize=10)
         axes.set_xlabel("epoch of adversarial training")
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(frameon=False, fontsize=8, loc="upper right")
     panels[0].set_ylabel("mean adversarial loss")
     logarithmic_axis(panels[0])
     return {"training": figure}
