@@ -107,7 +107,7 @@ def pgd(
         How products with the weights are found, with the same answer up to rounding: "dense" multiplies in every step;
         "hidden" runs on hidden units (l2 without bounds, gradient or normalized, no momentum);
         "incremental" follows what changed (direction sign; relu, leaky_relu, identity).  "auto" takes what costs least
-        for this network and these options; backends other than cpu only have "dense".
+        for this network and these options.  Backend cuda has "dense" and "hidden", others than it and cpu only "dense".
     precision : "strict" or "fast"
         "fast" allows the steps of a float32 attack to multiply with fewer bits where that is faster: on the cuda
         backend with the eleven of half precision, of x - x₀, of the weights and of what the gradient is made of.  End

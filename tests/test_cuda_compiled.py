@@ -30,17 +30,35 @@ MEASURED_WITH = "13.0"  # release of nvcc
 
 # Bytes of stack, of spill stores and of spill loads, the most of both types and architectures; zero for all others.
 LOCAL_MEMORY = {
-    # copies of a row's slot and of its ball, indexed by restart and by norm, and the loop of a row inlined around them
-    "StepRows": (936, 116, 820),
-    "TakeLosses": (896, 0, 0),
-    "BeginRows": (944, 0, 0),
-    "Finish": (888, 32, 36),
+    # copies of a row's slot and of its ball, indexed by restart and by norm, what is recorded of it with its iterates,
+    # and the loop of a row inlined around them
+    "StepRows": (1080, 124, 552),
+    "TakeLosses": (1104, 8, 8),
+    "HiddenToSignal": (1104, 4, 4),
+    "BeginRows": (1136, 8, 64),
+    "Finish": (1080, 32, 36),
+    "SettleEnds": (1088, 0, 0),
+    "SettleBest": (1088, 0, 0),
+    # the same beside the space of the loop on hidden units
+    "BeginHidden": (1208, 0, 0),
+    "HiddenValues": (1248, 0, 0),
+    "HiddenLosses": (1264, 12, 12),
+    "StepHidden": (1208, 0, 0),
+    "PlaceBest": (1256, 52, 92),
+    "PlaceEnds": (1256, 52, 92),
+    "TakeBest": (1248, 8, 8),
+    "TakeEnds": (1248, 8, 8),
+    "BeginDeferred": (1296, 44, 240),
+    # all of a step, and the products of few rows, in one kernel
+    "ResidentSteps": (1248, 52, 32),
+    "ResidentHiddenSteps": (1328, 140, 196),
     # searches of a threshold hold two sums in pairs of doubles beside the ball
     "Project": (56, 72, 116),
     "RandomStart": (112, 40, 84),
     # the losses of three norms of logits, inlined
     "Losses": (64, 24, 32),
-    "Activate": (8, 8, 4),  # erf of float
+    "Activate": (32, 32, 32),  # erf of float
+    "StoreGradients": (8, 8, 8),
 }
 TENSOR_PRODUCT, HOPPER_PRODUCT = "TensorProduct", "HopperProduct"
 TENSOR_PTX = re.compile(r"\b(?:mma\.sync|wgmma\.mma_async)")
@@ -184,6 +202,22 @@ def test_waiting_products_would_be_noticed(tmp_path):
     (tmp_path / "ptxas.txt").write_text(report, encoding="utf-8")
     with pytest.raises(AssertionError):
         test_products_of_hopper_gpus_are_not_made_to_wait_for_each_other(tmp_path)
+
+
+# ------------------------------------------------------------------ steps of few rows
+
+
+@pytest.mark.parametrize("loop", ["Resident(?:Steps|Attack)", "Resident(?:HiddenSteps|Hidden)"])
+def test_steps_on_chip_multiply_on_tensor_cores_and_wait_for_their_cluster(folder, loop):
+    ptx = (folder / "engine.ptx").read_text(encoding="utf-8")
+    functions = re.split(r"^(?=.*\.(?:entry|func)\b)", ptx, flags=re.MULTILINE)  # what is not inlined is one
+    text = "".join(part for part in functions if re.search(f"{loop}If", part.partition("\n")[0]))
+    assert TENSOR_PTX.search(text)
+    assert ("barrier.cluster.wait" in text) == (folder.name != "sm_80")  # which has none
+
+
+def test_no_kernel_adds_in_an_order_of_chance(folder):
+    assert not re.search(r"\b(?:atom|red)\.", (folder / "engine.ptx").read_text(encoding="utf-8"))
 
 
 # ------------------------------------------------------------------ what reads the reports

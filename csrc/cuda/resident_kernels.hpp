@@ -103,7 +103,7 @@ class ResidentRows {
   }
 
  protected:
-  static constexpr Rows<const T> kZero = {nullptr, 0};
+  static PYFIRSTORDER_KERNEL Rows<const T> zero() { return {nullptr, 0}; }
 
   // Neighbours among the warps of a cluster belong to different blocks.
   static PYFIRSTORDER_KERNEL int warp_of_cluster() { return warp_of_block() * cluster_size() + cluster_rank(); }
@@ -135,7 +135,7 @@ class ResidentRows {
     if (!with_gradient) return;
     if (is_wide) {
       sync_cluster();
-      multiply(space_.residual, call_.output_backward, &KeptMatrices::output_backward, kZero, space_.hidden.numbers,
+      multiply(space_.residual, call_.output_backward, &KeptMatrices::output_backward, zero(), space_.hidden.numbers,
                rounds);
     }
     for_rows_of_tile([&](int64_t row) { find_signal(space_, call_.output_backward, row); });
@@ -185,7 +185,7 @@ struct ResidentAttack : ResidentRows<T, AttackSpace<T>> {
     this->for_rows_of_tile([&](int64_t row) { activate(space, call.output_backward, row); });
     this->find_signals(with_gradient, rounds, [](AttackSpace<T>& space, int64_t row) { take_loss(space, row); });
     if (with_gradient)
-      this->multiply(space.hidden, call.hidden_backward, &KeptMatrices::second, this->kZero, space.gradient, rounds);
+      this->multiply(space.hidden, call.hidden_backward, &KeptMatrices::second, this->zero(), space.gradient, rounds);
     this->for_rows_of_tile([&](int64_t row) { step_row(space, row); });
     sync_cluster();
   }
@@ -204,7 +204,7 @@ struct ResidentHidden : ResidentRows<T, HiddenSpace<T>> {
     const Call<T>& call = this->call_;
     this->for_rows_of_tile([&](int64_t row) { find_hidden_values(space, call.output_backward, row); });
     this->find_signals(with_gradient, false, [](HiddenSpace<T>& space, int64_t row) { take_hidden_loss(space, row); });
-    if (with_gradient) this->multiply(space.hidden, call.gram, &KeptMatrices::first, this->kZero, space.image, false);
+    if (with_gradient) this->multiply(space.hidden, call.gram, &KeptMatrices::first, this->zero(), space.image, false);
     this->for_rows_of_tile([&](int64_t row) { step_hidden_row(space, row); });
     sync_cluster();
   }
