@@ -6,7 +6,7 @@ DEMO := .venv-demo
 
 BENCH := .venv-bench
 
-.PHONY: test lint demo bench clean
+.PHONY: test lint demo bench native native-random fuzz-python fuzz-native asan tsan valgrind growth tidy clean
 
 # The build of torch is the user's choice: one without CUDA saves gigabytes.  It is asked for together with all else, or
 # something that wants a newer one replaces it.
@@ -15,7 +15,7 @@ TORCH_TESTED ?= torch==2.13.0
 # The engine for GPUs takes minutes to compile, and is not used there.
 WITHOUT_GPU := --config-settings=cmake.define.PYFIRSTORDER_CUDA=OFF
 
-test: $(TEST)/.installed
+test: $(TEST)/.installed native
 	.ci/check $(TEST)/bin
 
 lint: $(TEST)/.installed
@@ -104,6 +104,76 @@ $(DOCS)/.installed: pyproject.toml
 docs: $(DOCS)/.installed
 	$(DOCS)/bin/python -m sphinx -b html -E -a -W --keep-going -n -q docs build/docs
 	@echo "build/docs/index.html"
+
+# ------------------------------------------------------------------ hostile input, sanitizers: docs/trust.md
+
+# A build folder for each way of compiling what calls the engines without Python.
+NATIVE_OPTIONS = -GNinja -DPYFIRSTORDER_NATIVE_TESTS=ON -DPYFIRSTORDER_CUDA=OFF -DCMAKE_BUILD_TYPE=None \
+  -DPython_EXECUTABLE=$(CURDIR)/$(TEST)/bin/python -Dpybind11_DIR=$(shell $(TEST)/bin/python -m pybind11 --cmakedir)
+NATIVE = PATH=$(CURDIR)/$(TEST)/bin:$$PATH cmake -S . -B build/$(1) $(NATIVE_OPTIONS) $(2) && \
+  PATH=$(CURDIR)/$(TEST)/bin:$$PATH ninja -C build/$(1)
+CORPUS := tests/corpus/engine/*
+
+$(TEST)/.native: $(TEST)/.installed
+	$(TEST)/bin/python -m pip install --quiet --group native
+	touch $@
+
+native: $(TEST)/.native
+	$(call NATIVE,native) native_driver
+	build/native/tests/native/native_driver
+	build/native/tests/native/native_driver replay $(CORPUS)
+
+# A million random calls of the engines: make native-random CALLS=1000000
+CALLS ?= 100000
+native-random: native
+	build/native/tests/native/native_driver random $(CALLS) $(shell date +%s)000000
+
+# Coverage-guided: RUNS=-1 has no end.  What is found lies in build/fuzz-*, and belongs into tests/corpus.
+RUNS ?= 100000
+fuzz-native: $(TEST)/.native
+	$(call NATIVE,fuzz,-DCMAKE_CXX_COMPILER=clang++ "-DPYFIRSTORDER_SANITIZE=fuzzer-no-link;address;undefined") fuzz_engine
+	mkdir -p build/fuzz-engine
+	build/fuzz/tests/native/fuzz_engine -max_len=200 -runs=$(RUNS) -artifact_prefix=build/fuzz-engine- \
+	  build/fuzz-engine tests/corpus/engine
+
+fuzz-python: $(TEST)/.installed
+	$(TEST)/bin/python -m pip install --quiet --group fuzz
+	mkdir -p build/fuzz-calls build/fuzz-files
+	$(TEST)/bin/python tests/fuzz/run.py calls -runs=$(RUNS) -artifact_prefix=build/fuzz-calls- build/fuzz-calls tests/corpus/calls
+	$(TEST)/bin/python tests/fuzz/run.py files -runs=$(RUNS) -artifact_prefix=build/fuzz-files- build/fuzz-files
+
+# The engines, and the tests of Python on an engine that is compiled so, under AddressSanitizer and UBSan.  Python itself
+# never frees some of its memory: leaks are looked for without it.
+ASAN_TESTS := tests/test_hostile_input.py tests/test_promises.py tests/test_projections.py tests/test_native.py tests/test_inputs.py
+asan: $(TEST)/.native
+	$(call NATIVE,asan,"-DPYFIRSTORDER_SANITIZE=address;undefined") native_driver _cpu
+	build/asan/tests/native/native_driver
+	build/asan/tests/native/native_driver replay $(CORPUS)
+	rm -rf build/asan/package && mkdir -p build/asan/package && cp -r pyfirstorder build/asan/package
+	cp build/asan/_cpu*.so build/asan/package/pyfirstorder/backends
+	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so) $$(g++ -print-file-name=libstdc++.so.6)" \
+	  ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=build/asan/package $(TEST)/bin/pytest -q -k "not numba and not cuda" $(ASAN_TESTS)
+
+tsan: $(TEST)/.native
+	$(call NATIVE,tsan,-DPYFIRSTORDER_SANITIZE=thread) native_driver
+	build/tsan/tests/native/native_driver threads
+	build/tsan/tests/native/native_driver random 5000 0
+
+# valgrind knows no AVX-512 and says so to the engines, which then run at AVX2 and below.
+valgrind: $(TEST)/.native
+	$(call NATIVE,native) native_driver
+	valgrind -q --leak-check=full --error-exitcode=1 build/native/tests/native/native_driver random 300 0
+
+growth: $(TEST)/.installed
+	cd $(TEST) && bin/python -W ignore ../tests/fuzz/growth.py
+
+# .clang-tidy and .cppcheck list what is switched off, and why.
+TIDY := csrc/cpu/engine.cpp csrc/cpu/dispatch.cpp csrc/cpu/parallel.cpp tests/native/driver.cpp tests/native/fuzz_engine.cpp
+AS_AVX2 := -DPYFIRSTORDER_TARGET=avx2 -DPYFIRSTORDER_VECTOR_BYTES=32 -DPYFIRSTORDER_VECTOR_REGISTERS=16 -DPYFIRSTORDER_HAS_FMA=1
+tidy:
+	clang-tidy --quiet $(TIDY) -- -std=gnu++17 -mavx2 -mfma -Wno-psabi -DPYFIRSTORDER_X86_LEVELS $(AS_AVX2)
+	cppcheck --quiet --error-exitcode=1 --std=c++17 --enable=warning,performance,portability --inline-suppr \
+	  --suppressions-list=.cppcheck $(AS_AVX2) $(TIDY)
 
 clean:
 	rm -rf $(RELEASE) $(DOCS)

@@ -176,7 +176,7 @@ def minimal_eps(
             raise ValueError("loss: expected a loss of classes, because minimal_eps must know what succeeds")
         statuses.append(as_numpy(result.status))
         rows, success = result.x_adv.reshape(points.rows.shape), as_numpy(result.success)
-        with np.errstate(invalid="ignore"):  # rows that hold infinity, marked as invalid
+        with np.errstate(invalid="ignore", over="ignore"):  # rows that hold infinity; norms that float64 cannot hold
             length = np.minimum(as_numpy(_length(rows.astype(np.float64) - points.rows, norm)), radius)
         found = success & (length < upper)
         x_adv, upper = np.where(beside(found, rows)[:, None], rows, x_adv), np.where(found, length, upper)

@@ -97,7 +97,7 @@ struct Linear {
   static PYFIRSTORDER_INLINE LossValue<T> apply(T* z, T* residual, const Target<T>& target, int64_t outputs) {
     T value = 0;
     for (int64_t j = 0; j < outputs; ++j) {
-      value += target.values[j] * z[j];
+      value += target.values[j] * z[j];  // NOLINT(clang-analyzer-core.NullDereference): a loss of values has them
       residual[j] = target.sign * target.values[j];
     }
     return {target.sign * value, T(1), false};

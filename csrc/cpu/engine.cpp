@@ -147,7 +147,8 @@ struct BallRows {
 
   const Task<T>& task;
   const int64_t d;
-  T *x0, *point, *lowest, *highest, *lower, *upper, *scratch;
+  T *x0 = nullptr, *point = nullptr, *lowest = nullptr, *highest = nullptr, *lower = nullptr, *upper = nullptr;
+  T* scratch = nullptr;
 };
 
 template <class T>

@@ -68,7 +68,7 @@ class Threads {
 // Whether one worker leads and the other threads share its products: where there are fewer rows than threads, or few
 // and weights beyond all caches, which each worker would read from memory for itself in every product.
 template <class T>
-bool shares_products(const Task<T>& task, int threads) {
+bool shares_products(const Task<T>& task) {
   constexpr int64_t kFewRows = 8;
   constexpr int64_t kBeyondOneCore = 1 << 20, kBeyondCaches = 16 << 20;  // bytes
   const Network<T>& network = *task.network;
@@ -81,7 +81,7 @@ bool shares_products(const Task<T>& task, int threads) {
 template <class T>
 void run_operation(const Operation<T>& operation, Task<T> task, int threads, bool is_long, Supervisor& supervisor) {
   if (task.rows == 0) return;
-  const bool is_shared = threads > 1 && shares_products(task, threads);
+  const bool is_shared = threads > 1 && shares_products(task);
   const int64_t count = is_shared ? 1 : task.rows < threads ? task.rows : threads;  // of workers
   task.rows_per_worker = (task.rows + count - 1) / count;
   int locks[kLocks] = {};

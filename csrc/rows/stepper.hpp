@@ -91,8 +91,6 @@ class Stepper {
   }
 
   PYFIRSTORDER_INLINE bool apgd_step(int64_t i, Slot<T>& slot, T* x, const T* g) {
-    constexpr double kMomentum = 0.25;  // 1 - a of the paper
-    using V = Vec<T>;
     const RowBall<T>& ball = slot.ball;
     const int64_t n = ball.features;
     const bool l1 = ball.norm == Norm::l1;
@@ -101,26 +99,46 @@ class Stepper {
       copy(row_of(top_, i), x, n);
       copy(row_of(top_gradient_, i), g, n);
     }
+    bool restart = false;
     if (slot.apgd.is_due()) {
-      const bool restart = l1 ? slot.apgd.adapt_l1(differing(row_of(top_, i), ball.x0), features_)
-                              : slot.apgd.adapt(options_.rho, options_.steps);
+      restart = l1 ? slot.apgd.adapt_l1(differing(row_of(top_, i), ball.x0), features_)
+                   : slot.apgd.adapt(options_.rho, options_.steps);
       if (restart) {
-        copy(x, row_of(top_, i), n);
+        exchange(x, row_of(top_, i), n);
         g = row_of(top_gradient_, i);
       }
     }
+    const bool moves = advance_apgd(slot, x, base, g);
+    if (restart && moves) copy(row_of(top_, i), x, n);
+    if (restart && !moves) copy(x, row_of(top_, i), n);  // the row ends where its output was computed
+    if (moves) copy(base, x, n);
+    return moves;
+  }
+
+  // From x, which is the iterate or the best point, to moved(); false if that is not finite.
+  PYFIRSTORDER_INLINE bool advance_apgd(const Slot<T>& slot, const T* x, const T* base, const T* g) {
+    constexpr double kMomentum = 0.25;  // 1 - a of the paper
+    using V = Vec<T>;
+    const RowBall<T>& ball = slot.ball;
     take_direction(g, rule(slot, x, slot.apgd.step_size, slot.apgd.count), step_);
     if (!advance_row(x, step_, ball, scratch_, moved_)) return false;
-    if (slot.t > 0 && !l1) {
+    if (slot.t > 0 && ball.norm != Norm::l1) {
       const V keep = broadcast<V>(T(kMomentum)), go = broadcast<V>(T(1 - kMomentum));
-      for (int64_t j = 0; j < n; j += lanes<T>()) {
+      for (int64_t j = 0; j < ball.features; j += lanes<T>()) {
         const V here = load(x + j);
         store(step_ + j, go * (load(moved_ + j) - here) + keep * (here - load(base + j)));
       }
       if (!advance_row(x, step_, ball, scratch_, moved_)) return false;
     }
-    copy(base, x, n);
     return true;
+  }
+
+  static PYFIRSTORDER_INLINE void exchange(T* a, T* b, int64_t n) {
+    for (int64_t j = 0; j < n; j += lanes<T>()) {
+      const Vec<T> kept = load(a + j);
+      store(a + j, load(b + j));
+      store(b + j, kept);
+    }
   }
 
   PYFIRSTORDER_INLINE int64_t differing(const T* a, const T* b) const {

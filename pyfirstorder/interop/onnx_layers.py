@@ -32,6 +32,11 @@ if TYPE_CHECKING:
 _PLAIN = {"Relu": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh", "Softplus": "softplus", "Erf": "erf"}
 _SHAPING = ("Flatten", "Reshape", "Squeeze", "Unsqueeze")
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE)
+# What exporters compute the shape of a Reshape with, from sizes: no loop among them, and nothing that makes numbers.
+_OF_SIZES = ("Shape", "Size")
+_OF_TWO = ("Add", "Sub", "Mul", "Div", "Gather")
+_OF_ONE = ("Cast", "Identity", "ReduceProd", "Slice", "Squeeze", "Unsqueeze")
+_MOST_AXES, _LONGEST_SHAPE = 64, 4096  # numbers in a shape: of NumPy, and while it is computed
 
 
 @dataclass(frozen=True)
@@ -106,6 +111,7 @@ class Graph:
 
     def outputs(self, x: Array) -> Array:
         """The output for samples (B, d), by onnx's evaluator."""
+        self._require_short_shapes()
         graph = helper.make_graph(
             [node for _, node in _leading_to(self.model.graph, self.output, inputs_of)],
             "part",
@@ -126,6 +132,29 @@ class Graph:
             said = str(error).strip().partition("\n")[0]
             raise ValueError(f"model: expected one that onnx can run, got {type(error).__name__}: {said}") from error
         return np.asarray(found, dtype=kind)  # it computes no more exactly than its inputs are
+
+    def _require_short_shapes(self) -> None:
+        """Refuse shapes whose computation may have no end, or take any amount of memory, before it is run."""
+        sizes = {name: number.size for name, number in self.constants.items()}
+        chain = {place for place, _ in _leading_to(self.model.graph, self.output, data_of)}
+        for place, node in _leading_to(self.model.graph, self.output, inputs_of):
+            if place in chain or all(name in sizes for name in node.output):
+                continue
+            size: float
+            if node.op_type == "Constant":
+                size = _LONGEST_SHAPE  # as long as the file says it is, and there it stands
+            elif node.op_type in _OF_SIZES:
+                size = _MOST_AXES
+            elif all(name in sizes for name in inputs_of(node)):
+                size = _size_of_result(node.op_type, [sizes[name] for name in inputs_of(node)])
+            else:
+                size = math.inf
+            if size > _LONGEST_SHAPE:
+                raise ValueError(
+                    f"node {place} ({node.op_type}): expected a shape of few numbers, computed from sizes by "
+                    f"{', '.join((*_OF_SIZES, *_OF_TWO, *_OF_ONE))} and Concat"
+                )
+            sizes |= dict.fromkeys(node.output, int(size))
 
     def layers(self) -> Iterator[Layer]:
         """The layers between the values that carry all that follows."""
@@ -177,6 +206,15 @@ def _leading_to(graph: Any, output: str, inputs: Callable[[Any], list[str]]) -> 
             needed.add(place)
             waiting += inputs(graph.node[place])
     return [(place, graph.node[place]) for place in sorted(needed)]
+
+
+def _size_of_result(kind: str, sizes: list[int]) -> float:
+    """At most so many numbers come of inputs of so many; infinitely many, where the kind of node is none of shapes."""
+    if kind == "Concat":
+        return sum(sizes)
+    if kind in _OF_TWO:
+        return math.prod(sizes)
+    return sizes[0] if kind in _OF_ONE and sizes else math.inf
 
 
 def inputs_of(node: Any) -> list[str]:

@@ -148,11 +148,18 @@ def decode(data: bytes) -> tuple[str, Arguments, Arguments]:
         which = choices.one_of(tuple(given))
         value = given[which]
         given[which] = hostile_array(choices, value) if isinstance(value, np.ndarray) else hostile_scalar(choices)
+        if which in ("steps", "restarts") and given[which] is not value and _is_long(given[which]):
+            given[which] = value
     plain = dict(given)
     for which, value in given.items():
         if type(value) is np.ndarray and value.dtype.kind in "fiu" and value.size < 10**4:
             given[which] = choices.one_of(LAYOUTS)(value)
     return name, given, plain
+
+
+def _is_long(count: Any) -> bool:
+    """Whether that many steps are allowed, and take years."""
+    return isinstance(count, int) and 100 < count < 2**31
 
 
 def check(data: bytes) -> str:

@@ -3,7 +3,6 @@
 
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 
 #include "engine_call.hpp"
 
@@ -17,7 +16,7 @@ bool is_finite(T value) {
 // Of the same bits, or both not a number.
 template <class T>
 bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
-  const auto same = [](const T& x, const T& y) { return std::memcmp(&x, &y, sizeof(T)) == 0 || (x != x && y != y); };
+  const auto same = [](T x, T y) { return (x == y && std::signbit(x) == std::signbit(y)) || (x != x && y != y); };
   return std::equal(a.begin(), a.end(), b.begin(), b.end(), same);
 }
 

@@ -222,7 +222,7 @@ def admit(points: Array, x0: Array, ball: Ball) -> Array:
 
 def wide(array: Array) -> np.dtype[Any]:
     """Sums of float32 are exact enough in float64; those of float64 are taken in the longest type that NumPy has."""
-    widest = np.longdouble if array.dtype == np.float64 and isinstance(array, np.ndarray) else np.float64
+    widest = np.longdouble if array.dtype.itemsize >= 8 and isinstance(array, np.ndarray) else np.float64
     return np.dtype(widest)
 
 

@@ -1,0 +1,235 @@
+"""Hostile calls and files: an error that names an argument, or an answer that keeps the library's promises.
+
+What a call or a file is, is decoded from bytes (`fuzz.calls`, `fuzz.files`): Hypothesis draws them here, a
+coverage-guided fuzzer by ``make fuzz-python``, and those that once found something lie in tests/corpus.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fuzz import calls, files
+from fuzz.values import LAYOUTS
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import pyfirstorder as fo
+from pyfirstorder import datasets
+
+CORPUS = Path(__file__).parent / "corpus"
+NET = fo.TwoLayerNetwork(np.eye(3, 2, dtype=np.float32), np.eye(2, 3, dtype=np.float32), np.full(3, 2, np.float32))
+# The same examples every time: new ones are the fuzzer's to find.
+explore = settings(max_examples=400, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+
+
+@given(st.binary(min_size=60, max_size=120))
+@explore
+def test_a_hostile_call_is_refused_by_name_or_answered_with_all_promises_kept(data):
+    calls.check(data)
+
+
+@given(st.binary(min_size=20, max_size=120))
+@explore
+def test_a_hostile_file_is_refused_with_a_word_or_read_whole(data):
+    pytest.importorskip("onnx")
+    pytest.importorskip("safetensors")
+    files.check(data)
+
+
+@pytest.mark.parametrize("path", sorted((CORPUS / "calls").iterdir()), ids=lambda path: path.name)
+def test_a_call_that_once_went_wrong_goes_right(path):
+    calls.check(path.read_bytes())
+
+
+@pytest.mark.parametrize("path", sorted((CORPUS / "files").iterdir()), ids=lambda path: path.name)
+def test_a_file_that_once_went_wrong_goes_right(path, tmp_path):
+    if path.suffix == ".onnx":
+        pytest.importorskip("onnx")
+    assert files.check_file(f"network{path.suffix}", path) == "refused"
+
+
+# ------------------------------------------------------------------ layouts
+
+
+@pytest.mark.parametrize("backend", ["cpu", "numba", "reference"])
+@pytest.mark.parametrize("layout", range(len(LAYOUTS)))
+def test_the_layout_of_an_array_changes_no_bit(backend, layout):
+    if fo.available_backends()[backend] != "available":
+        pytest.skip(f"backend {backend}: {fo.available_backends()[backend]}")
+    x = np.linspace(-1, 1, 10, dtype=np.float32).reshape(5, 2)
+    y, radius = np.array([0, 1, 0, 1, 1]), np.linspace(0, 1, 5)
+    options = {"norm": "l2", "steps": 3, "backend": backend, "bounds": (-1, 1)}
+    plain = fo.pgd(NET, x, y, eps=radius, **options)
+    other = fo.pgd(NET, LAYOUTS[layout](x), LAYOUTS[layout](y), eps=LAYOUTS[layout](radius), **options)
+    np.testing.assert_array_equal(other.x_adv, plain.x_adv)
+    np.testing.assert_array_equal(other.loss, plain.loss)
+
+
+# ------------------------------------------------------------------ the ends of a type
+
+
+@pytest.mark.parametrize("backend", ["cpu", "numba", "reference"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("norm", ["l2", "l1"])
+def test_a_start_at_the_other_end_of_the_type_is_brought_into_the_ball(backend, dtype, norm):
+    if fo.available_backends()[backend] != "available":
+        pytest.skip(f"backend {backend}: {fo.available_backends()[backend]}")
+    largest = np.finfo(dtype).max
+    x = np.array([[largest, 0], [-largest, 1]], dtype)
+    net = fo.TwoLayerNetwork(np.eye(2) * 1e-30, np.eye(2), activation="tanh")
+    result = fo.pgd(net, x, np.zeros(2, int), eps=0.5, x_init=-x, norm=norm, steps=0, backend=backend)
+    delta = result.x_adv.astype(np.float64) - x
+    assert (np.abs(delta).sum(axis=1) <= 0.5).all()
+
+
+@pytest.mark.parametrize("backend", ["cpu", "numba", "reference"])
+@pytest.mark.parametrize("norm", ["l2", "l1"])
+def test_points_whose_norm_float64_cannot_hold_are_projected_onto_the_ball(backend, norm):
+    if fo.available_backends()[backend] != "available":
+        pytest.skip(f"backend {backend}: {fo.available_backends()[backend]}")
+    delta = np.full((2, 4), 1.7e308)
+    moved = fo.project(delta, eps=np.array([1e308, 1e3]), norm=norm, backend=backend)
+    share = {"l2": 0.5, "l1": 0.25}[norm]
+    np.testing.assert_allclose(moved, [[1e308 * share] * 4, [1e3 * share] * 4], rtol=1e-12)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "numba", "reference"])
+@pytest.mark.parametrize("norm", ["l2", "l1"])
+@pytest.mark.parametrize("start", ["ball", "sphere"])
+def test_a_random_start_fits_the_largest_radius(backend, norm, start):
+    if fo.available_backends()[backend] != "available":
+        pytest.skip(f"backend {backend}: {fo.available_backends()[backend]}")
+    net = fo.TwoLayerNetwork(np.eye(2) * 1e-300, np.eye(2), activation="tanh")
+    x, y = np.zeros((50, 2)), np.zeros(50, int)
+    options = {"norm": norm, "steps": 0, "step_size": 1.0, "random_start": start, "backend": backend}
+    large = fo.pgd(net, x, y, eps=2.0**1023, **options).x_adv
+    usual = fo.pgd(net, x, y, eps=1.0, **options).x_adv
+    np.testing.assert_allclose(large * 2.0**-1023, usual, rtol=1e-12)
+
+
+# ------------------------------------------------------------------ more than there is memory for
+
+
+@pytest.mark.parametrize("count", [2**31, 2**32, 2**40])
+@pytest.mark.skipif(sys.platform != "linux", reason="limits its own memory as Linux does")
+def test_views_larger_than_memory_are_a_memory_error_that_names_the_argument(count):
+    script = f"""
+import resource, numpy as np, pyfirstorder as fo
+resource.setrlimit(resource.RLIMIT_AS, (4 * 2**30, 4 * 2**30))
+net = fo.TwoLayerNetwork(np.ones((3, 2), np.float32), np.ones((2, 3), np.float32))
+x, y = np.broadcast_to(np.float32(0), ({count}, 2)), np.broadcast_to(np.int64(0), {count})
+calls = {{
+    "x": lambda: fo.pgd(net, x, y, eps=0.1),
+    "delta": lambda: fo.project(x, eps=0.1),
+    "hidden_weight": lambda: fo.TwoLayerNetwork(x, np.ones({2**16}, np.float32)[None]),
+}}
+for name, call in calls.items():
+    try:
+        call()
+    except (MemoryError, ValueError) as error:
+        assert str(error).startswith(name + ": ") or isinstance(error, ValueError), error
+    else:
+        raise AssertionError(name)
+"""
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", script], check=True, env=environment, timeout=120)
+
+
+# ------------------------------------------------------------------ files
+
+
+class _RunsWhenRead:
+    def __reduce__(self):
+        return (Path.touch, (Path("ran"),))
+
+
+@pytest.mark.parametrize("inside", ["array", "file"])
+def test_no_pickled_object_is_read(tmp_path, monkeypatch, inside):
+    monkeypatch.chdir(tmp_path)
+    for name in ("net.npz", "x.npy"):
+        objects = np.array([[_RunsWhenRead()]], object)
+        if inside == "file":
+            Path(name).write_bytes(pickle.dumps(_RunsWhenRead()))
+        elif name == "net.npz":
+            np.savez(name, hidden_weight=objects, output_weight=objects)
+        else:
+            np.save(name, objects, allow_pickle=True)
+    with pytest.raises(ValueError, match=r"net\.npz"):
+        fo.load_network("net.npz")
+    with pytest.raises(ValueError, match=r"x\.npy"):
+        datasets.load("x.npy", "x.npy")
+    assert not Path("ran").exists()
+
+
+def test_gigabytes_packed_into_next_to_nothing_are_not_unpacked(tmp_path):
+    path, piece = tmp_path / "net.npz", bytes(2**24)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        with archive.open("hidden_weight.npy", "w") as member:
+            header = {"descr": "<f4", "fortran_order": False, "shape": (2, 2**27 + 2**22)}
+            np.lib.format.write_array_header_1_0(member, header)
+            for _ in range(66):
+                member.write(piece)
+        with archive.open("output_weight.npy", "w") as member:
+            np.save(member, np.ones((2, 2), np.float32))
+    with pytest.raises(ValueError, match=r"net\.npz: .*hidden_weight\.npy would unpack \d+ bytes to 1107296384"):
+        fo.load_network(path)
+
+
+@pytest.mark.parametrize("kind", ["Loop", "ConstantOfShape", "Expand"])
+def test_a_shape_that_takes_any_time_or_memory_is_not_computed(tmp_path, kind):
+    onnx = pytest.importorskip("onnx")
+    from onnx import TensorProto, helper, numpy_helper
+
+    number = helper.make_tensor_value_info
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["more"], ["again"])],
+        "body",
+        [number("i", TensorProto.INT64, []), number("more", TensorProto.BOOL, [])],
+        [number("again", TensorProto.BOOL, [])],
+    )
+    maker = {
+        "Loop": helper.make_node("Loop", ["", ""], ["shape"], body=body),
+        "ConstantOfShape": helper.make_node("ConstantOfShape", ["n"], ["shape"]),
+        "Expand": helper.make_node("Expand", ["n", "n"], ["shape"]),
+    }[kind]
+    layers = [("Gemm", ["flat", "w"], "h"), ("Relu", ["h"], "u"), ("Gemm", ["u", "a"], "z")]
+    nodes = [maker, helper.make_node("Reshape", ["x", "shape"], ["flat"])]
+    nodes += [
+        helper.make_node(name, given, [to], **({"transB": 1} if name == "Gemm" else {})) for name, given, to in layers
+    ]
+    constants = {"w": NET.hidden_weight, "a": NET.output_weight, "n": np.array([2**40])}
+    graph = helper.make_graph(
+        nodes,
+        "hostile",
+        [number("x", TensorProto.FLOAT, [None, 2])],
+        [number("z", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.array(part), name) for name, part in constants.items()],
+    )
+    path = tmp_path / "net.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]), path)
+    with pytest.raises(ValueError, match=rf"node 0 \({kind}\): expected a shape of few numbers"):
+        fo.load_network(path)
+
+
+def test_weights_beside_an_onnx_file_are_read_from_its_own_folder_alone(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    (tmp_path / "secret").write_bytes(np.ones((3, 2), np.float32).tobytes())
+    model = onnx.load_model_from_string(files.whole("network.onnx"))
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    entry = tensor.external_data.add()
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for place in ("../secret", str(tmp_path / "secret")):
+        entry.key, entry.value = "location", place
+        (folder / "net.onnx").write_bytes(model.SerializeToString())
+        with pytest.raises(ValueError, match=r"net\.onnx"):
+            fo.load_network(folder / "net.onnx")
