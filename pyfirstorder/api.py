@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyfirstorder import arrays, backends, validate
+from pyfirstorder import arrays, backends, boxes, validate
 from pyfirstorder.arrays import is_on_device
 from pyfirstorder.attacks import make_objective
 from pyfirstorder.problem import Array, Ball
@@ -215,7 +215,7 @@ def project(
         raise ValueError(f"delta: expected shape (batch, ...), got {rows.shape}; one sample needs a batch axis: [None]")
     points = validate.points("delta", rows, math.prod(rows.shape[1:]), on_device=True)
     centre = np.zeros_like(points.rows) if x is None else validate.like("x", x, points)
-    box = validate.bounds(bounds, points._replace(rows=centre))
+    box = boxes.bounds(bounds, points._replace(rows=centre))
     radii = validate.radii("eps", eps, len(points.rows), points.rows.dtype)
     ball = Ball(validate.norm(norm), radii, *(box or (None, None)))
     chosen = backends.get(validate.backend(backend), is_on_device(points.rows))

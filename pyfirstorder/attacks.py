@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyfirstorder import backends, checks, validate
+from pyfirstorder import backends, boxes, checks, validate
 from pyfirstorder.arrays import in_main_memory, is_on_device
 from pyfirstorder.problem import PIECEWISE_LINEAR, Array, AttackOptions, Ball, Objective
 from pyfirstorder.progress import progress_callback
@@ -56,7 +56,7 @@ def attack(
     validate.network(net)
     points = validate.points("x", x, net.in_features, settings.marks_invalid, on_device=True)
     samples, dtype = len(points.rows), points.rows.dtype
-    box = validate.bounds(bounds, points)
+    box = boxes.bounds(bounds, points)
     rows = points.rows if points.invalid is None else _without_invalid(points, box)
     eps, largest = _radii(radii, points, asked)
     if x_init is not None and asked.random_start != "none":

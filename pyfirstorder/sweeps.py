@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from pyfirstorder import ascent, checks, hints, validate
+from pyfirstorder import ascent, boxes, checks, hints, validate
 from pyfirstorder.arrays import beside, in_main_memory
 from pyfirstorder.attacks import attack
 from pyfirstorder.problem import Status
@@ -259,7 +259,7 @@ def _largest_radius(eps_max: float | None, bounds: Bounds | None, points: Points
 
 def _box_size(bounds: Bounds | None, points: Points, norm: str) -> float:
     """The longest perturbation that the box allows."""
-    box = validate.bounds(bounds, points)
+    box = boxes.bounds(bounds, points)
     sides = None if box is None else [in_main_memory(side).astype(np.float64) for side in box]
     if sides is None or not np.isfinite(np.stack(sides)).all():
         raise ValueError("eps_max: expected a number, because bounds do not limit the radius, got None")

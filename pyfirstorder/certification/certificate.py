@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyfirstorder import backends, checks, validate
+from pyfirstorder import backends, boxes, checks, validate
 from pyfirstorder.attacks import make_objective
 from pyfirstorder.backends.reference.activations import ACTIVATIONS
 from pyfirstorder.backends.reference.attack import take_objective
@@ -192,7 +192,7 @@ def certify(
     limit = checks.real("time_limit", time_limit, 0.0, 1e9)
     if how == "exact":
         programming.check_exact(net.activation, name)
-    box = validate.bounds(bounds, points)
+    box = boxes.bounds(bounds, points)
     chosen, count = backends.get(validate.backend(backend), False), validate.threads(threads)
     objective = make_objective(net, rows, y, loss, targeted, chosen, count)
     wide = None if box is None else (box[0].astype(np.float64), box[1].astype(np.float64))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from pyfirstorder import backends, checks, validate
+from pyfirstorder import backends, boxes, checks, validate
 from pyfirstorder.attacks import make_objective
 from pyfirstorder.backends.reference.losses import evaluate
 from pyfirstorder.dynamics.frames import checked_planes, frame_of
@@ -261,7 +261,7 @@ def landscapes(
     chosen, workers = backends.get(validate.backend(backend)), validate.threads(threads)
     objective = make_objective(net, rows, y, loss, targeted, chosen, workers)
     planes = checked_planes(planes, count, net.in_features)
-    box = validate.bounds(bounds, samples)
+    box = boxes.bounds(bounds, samples)
     radii = validate.radii("eps", math.inf if eps is None else eps, count, rows.dtype)
     paths = [()] * count if trajectories is None else list(trajectories)
     if len(paths) != count:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from pyfirstorder import backends, checks, validate
+from pyfirstorder import backends, boxes, checks, validate
 from pyfirstorder.attacks import make_objective
 from pyfirstorder.dynamics.constraints import conditions
 from pyfirstorder.dynamics.curvature import METHODS, blocks, largest_eigenvalue
@@ -186,7 +186,7 @@ def stationarity(
     share = checks.real("curvature_tol", curvature_tol, 0.0, 1.0)
     validate.network(net)
     clean = validate.points("x0", x0, net.in_features)
-    box = validate.bounds(bounds, clean)
+    box = boxes.bounds(bounds, clean)
     ends = validate.like("x_adv", x_adv, clean)
     eps = validate.radii("eps", eps, len(clean.rows), clean.rows.dtype)
     allowed = tolerances(tol, clean.rows, eps)
