@@ -32,7 +32,7 @@ NAMES = {
     "activation": "activation σ",
     "scale": "input scale s",
 }
-_DPI = 100
+_DPI = 90
 _TOP = 4  # the means lie above all else
 
 
@@ -56,16 +56,21 @@ def figure_of_sweeps(
             axes.set_xlabel(NAMES.get(factor, factor), fontsize=9)
         panels[0].set_ylabel(label, fontsize=9)
         if name in logarithmic:
-            logarithmic_axis(panels[0])
+            logarithmic_axis(*panels)
         else:
             panels[0].set_ylim(*SHARES)
     return figure
 
 
-def logarithmic_axis(axes: Axes) -> None:
-    """A logarithmic vertical axis with plain numbers, and none below the smallest that was drawn."""
+def logarithmic_axis(axes: Axes, *sharing: Axes) -> None:
+    """A logarithmic vertical axis with plain numbers, and none below the smallest mean of those who share it."""
     axes.set_yscale("log", nonpositive="clip")
-    means = [np.asarray(line.get_ydata(), dtype=np.float64) for line in axes.lines if line.get_zorder() == _TOP]
+    means = [
+        np.asarray(line.get_ydata(), dtype=np.float64)
+        for each in (axes, *sharing)
+        for line in each.lines
+        if line.get_zorder() == _TOP
+    ]
     drawn = [float(value) for part in means for value in part if math.isfinite(value) and value > 0]
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0), numticks=12))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -180,7 +180,7 @@ def draw(rows: Sequence[Row], _: Run) -> dict[str, Figure]:
         axes.set_xlabel("epoch of adversarial training")
         axes.legend(frameon=False, fontsize=8, loc="upper right")
     panels[0].set_ylabel("mean adversarial loss")
-    logarithmic_axis(panels[0])
+    logarithmic_axis(*panels)
     return {"training": figure}
 
 
