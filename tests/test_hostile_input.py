@@ -26,7 +26,7 @@ from pyfirstorder import datasets
 CORPUS = Path(__file__).parent / "corpus"
 NET = fo.TwoLayerNetwork(np.eye(3, 2, dtype=np.float32), np.eye(2, 3, dtype=np.float32), np.full(3, 2, np.float32))
 # The same examples every time: new ones are the fuzzer's to find.
-explore = settings(max_examples=400, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+explore = settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 
 @given(st.binary(min_size=60, max_size=120))
@@ -168,17 +168,15 @@ def test_no_pickled_object_is_read(tmp_path, monkeypatch, inside):
     assert not Path("ran").exists()
 
 
-def test_gigabytes_packed_into_next_to_nothing_are_not_unpacked(tmp_path):
-    path, piece = tmp_path / "net.npz", bytes(2**24)
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+def test_gigabytes_packed_into_next_to_nothing_are_not_unpacked(tmp_path, monkeypatch):
+    monkeypatch.setattr("pyfirstorder.files._LARGE", 2**20)  # where a gigabyte would take seconds to pack
+    path = tmp_path / "net.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         with archive.open("hidden_weight.npy", "w") as member:
-            header = {"descr": "<f4", "fortran_order": False, "shape": (2, 2**27 + 2**22)}
-            np.lib.format.write_array_header_1_0(member, header)
-            for _ in range(66):
-                member.write(piece)
+            np.save(member, np.zeros((2, 2**18), np.float32))
         with archive.open("output_weight.npy", "w") as member:
             np.save(member, np.ones((2, 2), np.float32))
-    with pytest.raises(ValueError, match=r"net\.npz: .*hidden_weight\.npy would unpack \d+ bytes to 1107296384"):
+    with pytest.raises(ValueError, match=r"net\.npz: .*hidden_weight\.npy would unpack \d+ bytes to 2097280"):
         fo.load_network(path)
 
 

@@ -119,15 +119,20 @@ class Promises {
     require(same, "threads change no success");
   }
 
-  // The norm of x - x0, or of x: the difference in float64, as a user measures it, and the sum in long double.
+  // The norm of x - x0, or of x: the difference in float64, as a user measures it, and the sum in long double, scaled
+  // all the same, because valgrind has no more than doubles for it.
   double norm_of(const T* x, const T* x0) const {
-    long double sum = 0, largest = 0;
+    const auto size = [&](int64_t j) { return std::fabs(x0 ? double(x[j]) - double(x0[j]) : double(x[j])); };
+    double largest = 0;
+    for (int64_t j = 0; j < one_.d; ++j) largest = size(j) <= largest ? largest : size(j);  // NaN stays
+    if (one_.norm == Norm::linf || !is_finite(largest)) return largest;
+    const double unit = largest > 0x1p500 ? 0x1p600 : largest < 0x1p-500 ? 0x1p-600 : 1;
+    long double sum = 0;
     for (int64_t j = 0; j < one_.d; ++j) {
-      const long double size = std::fabs(x0 ? double(x[j]) - double(x0[j]) : double(x[j]));
-      largest = size <= largest ? largest : size;  // NaN stays
-      sum += one_.norm == Norm::l2 ? size * size : size;
+      const long double part = size(j) / unit;
+      sum += one_.norm == Norm::l2 ? part * part : part;
     }
-    return double(one_.norm == Norm::linf ? largest : one_.norm == Norm::l2 ? std::sqrt(sum) : sum);
+    return double(one_.norm == Norm::l2 ? std::sqrt(sum) : sum) * unit;
   }
 
   void check_point(const T* x, int64_t job, int64_t sample) {
