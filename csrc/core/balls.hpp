@@ -51,17 +51,25 @@ PYFIRSTORDER_INLINE T below(double value) {
   return double(rounded) > value ? one_towards_zero(rounded) : rounded;
 }
 
+// The bits of v, and of the smallest number where it is zero: those of -0 have no smaller ones, and lanes whose
+// neighbour nobody asks for may hold it.
+template <class V>
+PYFIRSTORDER_INLINE auto bits_but_of_zero(V v) {
+  return select(v != V{}, bits_of(v), broadcast_place<Element<V>>(1));
+}
+
 // The neighbour of v (not zero) towards zero.
 template <class V>
 PYFIRSTORDER_INLINE V one_smaller(V v) {
-  return of_bits<Element<V>>(bits_of(v) - 1);
+  return of_bits<Element<V>>(bits_but_of_zero(v) - 1);
 }
 
 // The neighbour of v (not zero) in the direction of step.
 template <class V>
 PYFIRSTORDER_INLINE V neighbour(V v, V step) {
   const auto outwards = (v > V{}) == (step > V{});
-  return of_bits<Element<V>>(select(outwards, bits_of(v) + 1, bits_of(v) - 1));
+  const auto bits = bits_but_of_zero(v);
+  return of_bits<Element<V>>(select(outwards, bits + 1, bits - 1));
 }
 
 // The rounding error of total = a + b (Knuth): exact sum = total + error.
