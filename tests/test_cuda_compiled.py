@@ -36,7 +36,7 @@ LOCAL_MEMORY = {
     "TakeLosses": (1104, 8, 8),
     "HiddenToSignal": (1104, 4, 4),
     "BeginRows": (1136, 8, 64),
-    "Finish": (1080, 32, 36),
+    "Finish": (1072, 32, 36),
     "SettleEnds": (1088, 0, 0),
     "SettleBest": (1088, 0, 0),
     # the same beside the space of the loop on hidden units
@@ -44,11 +44,11 @@ LOCAL_MEMORY = {
     "HiddenValues": (1248, 0, 0),
     "HiddenLosses": (1264, 12, 12),
     "StepHidden": (1208, 0, 0),
-    "PlaceBest": (1256, 52, 92),
-    "PlaceEnds": (1256, 52, 92),
+    "PlaceBest": (1256, 52, 112),
+    "PlaceEnds": (1256, 52, 112),
     "TakeBest": (1248, 8, 8),
     "TakeEnds": (1248, 8, 8),
-    "BeginDeferred": (1296, 44, 240),
+    "BeginDeferred": (1312, 44, 240),
     # all of a step, and the products of few rows, in one kernel
     "ResidentSteps": (1248, 52, 32),
     "ResidentHiddenSteps": (1328, 140, 196),
