@@ -14,11 +14,13 @@ namespace pyfirstorder::native {
 class Watch : public Supervisor {
  public:
   explicit Watch(bool stops) : stops_(stops) {}
-  bool wants_stop(double) override { return stops_; }
+  bool wants_stop(double) noexcept override { return stops_; }
 
  private:
   const bool stops_;
 };
+
+constexpr int kNever = 0;  // a stop flag that nobody raises
 
 // Flags that may hold no truth value before the engine has written one: UBSan would find a bool that holds neither.
 class Flags {
@@ -98,7 +100,7 @@ class Caller {
     network_.parameter = one.parameter;
     memory_ = allocate_aligned(table_.packed_bytes(network_));
     table_.pack({one.hidden_weight.data(), one.hidden_bias.data(), one.output_weight.data(), one.output_bias.data()},
-                memory_.get(), network_);
+                memory_.get(), network_, &kNever);
   }
 
   std::vector<T> forward(const std::vector<T>& x, int threads) {
@@ -212,7 +214,7 @@ class Caller {
     for (const T value : gram) square += double(value) * double(value);
     network_.gram_norm = std::sqrt(square);
     gram_ = allocate_aligned(table_.packed_matrix_bytes(one_.m, one_.m));
-    network_.gram = table_.pack_matrix(gram.data(), one_.m, one_.m, gram_.get());
+    network_.gram = table_.pack_matrix(gram.data(), one_.m, one_.m, gram_.get(), &kNever);
   }
 
   void provide_reference_jacobian() {
