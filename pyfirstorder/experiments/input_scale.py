@@ -117,8 +117,7 @@ def judge(rows: Sequence[Row]) -> Judgement:
 
 
 def _interval(rows: Sequence[Row], activation: str, scale: float, measure: str) -> Interval:
-    found = mean_interval(column(where(rows, activation=activation, scale=scale), measure))
-    return found._replace(low=max(found.low, 0.0))  # none of the measures can be negative
+    return mean_interval(column(where(rows, activation=activation, scale=scale), measure))
 
 
 def _of_coarse_steps(rows: Sequence[Row], activation: str, scales: list[float]) -> str:
