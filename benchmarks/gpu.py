@@ -36,7 +36,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the stages; the exit status is 1 where a test or a sanitizer failed, or an answer of ours was wrong."""
+    """Run the stages; the exit status is 1 where a test or sanitizer failed or was cut off, or an answer was wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", action="store_true", help="build the package first (CMake, nvcc, pybind11)")
     parser.add_argument("--dry-run", action="store_true", help="tiny shapes on stand-ins: tests the command itself")
@@ -62,7 +62,10 @@ def main(arguments: list[str] | None = None) -> int:
             report[name] = outcome | {"seconds_of_stage": round(time.monotonic() - begin, 1)}
             print(f"{name}: {stages.summary(name, outcome)}", flush=True)
     print(f"results: {folder}")
-    return int(any(stages.failed(name, outcome) for name, outcome in report.items()))
+    failed = [name for name, outcome in report.items() if stages.failed(name, outcome)]
+    if failed:
+        print(f"failed or incomplete: {', '.join(failed)}")
+    return int(bool(failed))
 
 
 def _folder(device: str, dry_run: bool) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -186,8 +187,12 @@ def test_counts_of_pytest_are_read_and_a_failure_is_one_of_the_command(tmp_path,
     outcome = stages.run("tests", plan(tmp_path))
     assert (outcome["passed"], outcome["failures"], outcome["skipped"]) == (3, 1, 3)
     assert stages.failed("tests", outcome)
-    assert not stages.failed("tests", outcome | {"failures": 0, "errors": 0})
-    assert stages.failed("tests", {"missing": "pytest left no counts", "ended": 4})
+    no_failure = outcome | {"failures": 0, "errors": 0}
+    assert stages.failed("tests", no_failure), "it ended with 1"
+    del no_failure["ended"]
+    assert not stages.failed("tests", no_failure)
+    assert stages.failed("tests", no_failure | {"passed": 0})
+    assert stages.failed("tests", {"missing": "pytest left no counts"})
 
 
 def test_a_run_of_pytest_that_is_stopped_is_counted_as_far_as_it_came(tmp_path, monkeypatch):
@@ -199,6 +204,32 @@ def test_a_run_of_pytest_that_is_stopped_is_counted_as_far_as_it_came(tmp_path, 
     assert stages.failed("tests", outcome)
     monkeypatch.setattr(stages, "call", lambda command, seconds: Ended("timeout", "collecting"))
     assert stages.run("tests", plan(tmp_path))["missing"] == "pytest left no counts"
+
+
+@pytest.mark.parametrize("status", ["timeout", -signal.SIGSEGV, 1])
+def test_tests_that_did_not_end_by_themselves_are_a_failure_though_ten_had_passed(status, tmp_path, monkeypatch):
+    monkeypatch.setattr(stages, "call", lambda command, seconds: Ended(status, ".......... [ 40%]\n"))
+    outcome = stages.run("tests", plan(tmp_path))
+    assert (outcome["passed"], outcome["failures"], outcome["errors"]) == (10, 0, 0)
+    assert stages.failed("tests", outcome)
+
+
+@pytest.mark.parametrize("name", stages.NAMES)
+def test_a_stage_for_which_no_time_was_left_is_a_failure(name, tmp_path):
+    assert stages.failed(name, stages.run(name, plan(tmp_path, seconds=-1)))
+
+
+def test_a_build_that_was_asked_for_needs_its_tools(tmp_path, monkeypatch):
+    assert not stages.failed("build", stages.run("build", plan(tmp_path)))
+    monkeypatch.setattr(stages.shutil, "which", lambda name: None)
+    assert stages.failed("build", stages.run("build", plan(tmp_path)._replace(build=True)))
+
+
+def test_without_a_sanitizer_nothing_is_sanitised(tmp_path, monkeypatch):
+    monkeypatch.setattr(stages.shutil, "which", lambda name: None)
+    monkeypatch.setattr(stages, "call", lambda command, seconds: Ended(0, ""))
+    assert not stages.failed("sanitise", stages.run("sanitise", plan(tmp_path)))
+    assert stages.failed("sanitise", stages.run("sanitise", plan(tmp_path)._replace(dry_run=False)))
 
 
 @pytest.mark.parametrize(("status", "found"), [(0, "clean"), (stages.SANITIZER_FAILED, "errors"), (1, "ended with 1")])
@@ -229,3 +260,4 @@ def test_a_stage_is_summed_up_in_a_line():
 )
 def test_a_sanitizer_that_was_stopped_is_believed_for_what_it_saw(words, found):
     assert stages._sanitized(Ended("timeout", words)) == found
+    assert stages.failed("sanitise", {"memcheck": {"found": found}})

@@ -37,6 +37,8 @@ SANITIZER_TOOLS = ("memcheck", "racecheck", "initcheck")
 SANITIZER_FAILED = 97  # exit status that the sanitizer is asked for; others are the driver's own
 SANITIZER_WORDS = re.compile(r"=+ +(?:Invalid|Uninitialized|Error:|Warning: Race|Misaligned)")
 CLEAN, CUT_OFF = "clean", "no error before its time was over"
+NOT_ASKED, DRY_RUN = "not asked for: --build", "a dry run"  # what may be missing though all is well
+NO_TIME = "no time was left"
 MOST_RESTARTS = 5  # of the shapes, after contenders that took their process with them
 TAIL = 2000  # characters of a process's last words that are kept
 
@@ -80,7 +82,7 @@ def device_name() -> str | None:
 def run(name: str, plan: Plan) -> dict[str, Any]:
     """One stage to its end, or to the end of its time."""
     if plan.seconds(name) <= 0:
-        return {"missing": "no time was left"}
+        return {"missing": NO_TIME}
     return _STAGES[name](plan)
 
 
@@ -143,7 +145,7 @@ def _how(ended: Ended) -> dict[str, Any]:
 def _build(plan: Plan) -> dict[str, Any]:
     """The compiled modules, copied beside the backends of this tree."""
     if not plan.build:
-        return {"missing": "not asked for: --build"}
+        return {"missing": NOT_ASKED}
     folder = ROOT / "build" / "gpu"
     where = subprocess.run(
         [sys.executable, "-m", "pybind11", "--cmakedir"], capture_output=True, text=True, check=False
@@ -206,7 +208,7 @@ def _sanitise(plan: Plan) -> dict[str, Any]:
     calls = _part("small_calls", plan)
     sanitizer = None if plan.dry_run else shutil.which("compute-sanitizer")
     if sanitizer is None:
-        reason = "a dry run" if plan.dry_run else "compute-sanitizer is not on the PATH"
+        reason = DRY_RUN if plan.dry_run else "compute-sanitizer is not on the PATH"
         ended = call(calls, plan.seconds("sanitise"))
         return {"missing": reason, "calls_without_it": ended.status, **_how(ended)}
     results = Results(plan.folder / "sanitise.json")
@@ -283,18 +285,25 @@ def _short(value: Any) -> str:
 
 
 def failed(name: str, outcome: Any) -> bool:
-    """Whether something of ours is wrong: missed targets are no failure."""
+    """Whether something of ours is wrong, or was not seen to be right: missed targets are no failure.
+
+    A stage that was not begun or did not end by itself proves nothing, whatever it had seen by then.
+    """
+    return outcome.get("missing") == NO_TIME or "ended" in outcome or _wrong(name, outcome)
+
+
+def _wrong(name: str, outcome: Any) -> bool:
+    """Whether what a stage found to its end is wrong, or is nothing."""
     if name == "build":
-        return "ended" in outcome
+        return outcome.get("missing", NOT_ASKED) != NOT_ASKED
     if name == "tests":
-        nothing_ran = "missing" in outcome and "ended" in outcome
-        return bool(nothing_ran or outcome.get("failures") or outcome.get("errors"))
+        return bool(not outcome.get("passed") or outcome.get("failures") or outcome.get("errors"))
     if name == "products":
         kinds = [each for each in outcome.values() if isinstance(each, dict)]
-        return "ended" in outcome or not all(each["same_bits"] for each in kinds)
+        return not all(each["same_bits"] for each in kinds)
     if name == "sanitise":
         found = [each["found"] for each in outcome.values() if isinstance(each, dict)]
-        return outcome.get("calls_without_it", 0) != 0 or any(each not in (CLEAN, CUT_OFF) for each in found)
+        return outcome.get("missing") != DRY_RUN and (not found or any(each != CLEAN for each in found))
     if name == "shapes":
         entries = [entry for shape in outcome.get("shapes", {}).values() for entry in shape["entries"]]
         return any(entry["ours"] and entry["missing"].startswith(("wrong", "failed")) for entry in entries)

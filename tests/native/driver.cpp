@@ -7,7 +7,7 @@
 #include <cinttypes>
 #include <cstdio>
 #include <fstream>
-#include <iterator>
+#include <sstream>
 #include <string>
 
 #include "promises.hpp"
@@ -179,11 +179,19 @@ void check_random(uint64_t count, uint64_t seed) {
   }
 }
 
-void replay(const std::string& path) {
+// Whether the file could be read: one that cannot be is no empty input, on which every promise is kept.
+bool replay(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
-  const std::string data((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  std::ostringstream read;
+  if (file.peek() != std::ifstream::traits_type::eof()) read << file.rdbuf();
+  if (!file.is_open() || file.bad() || !read) {
+    std::fprintf(stderr, "%s: cannot be read\n", path.c_str());
+    return false;
+  }
+  const std::string data = read.str();
   check_bytes(reinterpret_cast<const uint8_t*>(data.data()), data.size());
   ++calls;
+  return true;
 }
 
 template <class T>
@@ -199,8 +207,9 @@ void check_everything() {
 int main(int count, char** arguments) {
   using namespace pyfirstorder::native;
   const std::string what = count > 1 ? arguments[1] : "";
-  if (what == "replay") {
-    for (int i = 2; i < count; ++i) replay(arguments[i]);
+  if (what == "replay" && count > 2) {
+    for (int i = 2; i < count; ++i)
+      if (!replay(arguments[i])) return 2;
   } else if (what == "random" && count == 4) {
     check_random(std::stoull(arguments[2]), std::stoull(arguments[3]));
   } else if (what == "threads") {
