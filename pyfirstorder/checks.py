@@ -84,7 +84,7 @@ def as_float(value: Any) -> float:
 def array(name: str, value: object, on_device: bool = False) -> Array:
     """The array that NumPy reads the value as; one of another library is not copied, and may lie on a GPU if it may."""
     if type(value) is np.ndarray:
-        return value
+        return value if value.flags.aligned else _aligned(name, value)
     if arrays.is_foreign(value):
         return arrays.read(name, value, on_device)
     if np.ma.is_masked(value):
@@ -99,6 +99,14 @@ def array(name: str, value: object, on_device: bool = False) -> Array:
         raise TypeError(
             f"{name}: expected an array, got {describe(value)}, which NumPy cannot read: {error}"
         ) from error
+
+
+def _aligned(name: str, value: Array) -> Array:
+    """A copy of an array whose numbers lie across the boundaries of their type, as those of a packed record do."""
+    try:
+        return value.copy()
+    except MemoryError as error:
+        raise out_of_memory(name, error) from None
 
 
 def out_of_memory(name: str, error: MemoryError) -> MemoryError:

@@ -7,10 +7,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from numpy.testing import assert_array_equal
 from support import every_backend_name
 
 import pyfirstorder as fo
-from pyfirstorder import Status, backends
+from pyfirstorder import Status, backends, checks
 
 NET = fo.TwoLayerNetwork(np.ones((3, 4)) * [[1.0], [-1.0], [0.5]], np.eye(3), activation="tanh")
 SIGN_NET = fo.TwoLayerNetwork(np.eye(4), np.ones(4))
@@ -222,3 +223,14 @@ def test_doing_without_the_native_engine_is_said_where_the_caller_stands(monkeyp
     backends._warned_of.clear()
     with pytest.warns(UserWarning, match="'numba' backend, which takes up to a minute to compile") as seen:
         backends._warn_of_slow(SimpleNamespace(name="numba"))
+
+
+def test_numbers_across_the_boundaries_of_their_type_are_read_aligned():
+    packed = np.zeros(5, np.dtype([("flag", "u1"), ("x", "f4", 3), ("y", "i8")]))
+    packed["x"], packed["y"] = np.arange(15).reshape(5, 3), np.arange(5) % 2
+    assert not packed["x"].flags.aligned
+    assert not packed["y"].flags.aligned
+    for name in ("x", "y"):
+        read = checks.array(name, packed[name])
+        assert read.flags.aligned
+        assert_array_equal(read, packed[name])
