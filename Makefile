@@ -123,7 +123,7 @@ native: $(TEST)/.native
 	build/native/tests/native/native_driver
 	build/native/tests/native/native_driver replay $(CORPUS)
 
-# A million random calls of the engines: make native-random CALLS=1000000
+# Random calls of the engines.
 CALLS ?= 100000
 native-random: native
 	build/native/tests/native/native_driver random $(CALLS) $(shell date +%s)000000
@@ -144,7 +144,7 @@ fuzz-python: $(TEST)/.installed
 
 # The engines, and the tests of Python on an engine that is compiled so, under AddressSanitizer and UBSan.  Python itself
 # never frees some of its memory: leaks are looked for without it.
-ASAN_TESTS ?= tests/test_hostile_input.py tests/test_inputs.py tests/test_native.py
+ASAN_TESTS ?= tests/test_hostile_input.py tests/test_inputs.py tests/test_native.py tests/test_evaluations.py tests/test_promises.py
 asan: $(TEST)/.native
 	$(call NATIVE,asan,"-DPYFIRSTORDER_SANITIZE=address;undefined") native_driver _cpu
 	build/asan/tests/native/native_driver

@@ -155,8 +155,8 @@ def scale_rows(name, small, large):
     return [measured(cell, **(small if cell["scale"] == least else large)) for cell in cells]
 
 
-REGULAR = {"bend": 0.1, "spread": 0.1, "distinct": 1.0}
-ROUGH = {"bend": 3.0, "spread": 1.0, "distinct": 4.0}
+REGULAR = {"median_steps": 5.0, "bend": 0.1, "spread": 0.1, "distinct": 1.0}
+ROUGH = {"median_steps": 50.0, "bend": 3.0, "spread": 1.0, "distinct": 4.0}
 
 
 def surface_rows(shares):

@@ -55,7 +55,8 @@ def test_another_seed_gives_other_numbers(done, tmp_path):
 @pytest.mark.skipif(os.name != "posix", reason="there is no kill -9")
 def test_a_run_that_was_killed_goes_on_and_ends_with_the_same_bytes(done, tmp_path):
     command = [sys.executable, "-m", "pyfirstorder", "reproduce", "input-scale", "--quick", "--output", str(tmp_path)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(command, cwd=tmp_path, **quiet)  # where the source is not imported instead
     kept = tmp_path / CELLS_FOLDER
     try:
         while len(list(kept.glob("input-scale-*"))) < 2 and process.poll() is None:

@@ -606,7 +606,7 @@ def test_layers_of_a_safetensors_file_are_chosen_by_name(tmp_path):
     with pytest.raises(ValueError, match=r"whose shapes fit both ways|expected a matrix and a vector"):
         models.from_safetensors(path, activation="relu")
     numpy_files.save_file({name: array.astype(np.float16) for name, array in tensors.items()}, path)
-    with pytest.raises(TypeError, match=r"expected weights of float32 or float64, got float16; convert them"):
+    with pytest.raises(TypeError, match=r"expected tensors of float32 or float64, got float16; save it anew"):
         models.from_safetensors(path, activation="relu", names=("net.encoder", "net.decoder"))
     with pytest.raises(FileNotFoundError):
         models.from_safetensors(tmp_path / "none.safetensors", activation="relu")

@@ -49,6 +49,7 @@ def run_script(code: str, **environment: str) -> str:
     paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, "-c", PRELUDE + code],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
@@ -110,6 +111,7 @@ def in_child(backend: str) -> bytes:
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")  # of JAX, where another test has loaded it
 @every_backend_name
 @pytest.mark.parametrize(
     "method", [pytest.param("fork", marks=posix), "spawn", pytest.param("forkserver", marks=posix)]

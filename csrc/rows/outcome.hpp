@@ -71,9 +71,12 @@ PYFIRSTORDER_INLINE void merge_outcome(const Task<T>& task, const Outcome<T>& ou
   const bool first = steps < 0;
   const int32_t kept = first || !result.kept_restart ? -1 : result.kept_restart[job];
   const int32_t best = first || !result.best_restart ? -1 : result.best_restart[job];
-  const bool last_is_better = takes_over(kept, outcome.restart, outcome.last, result.success[job], result.loss[job]);
-  const bool best_is_better = result.x_best && takes_over(best, outcome.restart, outcome.best,
-                                                          result.x_best_success[job], result.x_best_loss[job]);
+  // before the first restart nobody has written a truth value there
+  const bool success = !first && result.success[job];
+  const bool best_success = !first && result.x_best && result.x_best_success[job];
+  const bool last_is_better = takes_over(kept, outcome.restart, outcome.last, success, result.loss[job]);
+  const bool best_is_better =
+      result.x_best && takes_over(best, outcome.restart, outcome.best, best_success, result.x_best_loss[job]);
   const T largest = result.best_loss[job];
   sync_warp();  // all lanes have read what they are going to write
   if (last_is_better) write_last(task, outcome);

@@ -97,7 +97,7 @@ def gap(certificate: Certificate, result: AttackResult) -> Array:
     Raises
     ------
     ValueError
-        If the result has another number of samples.
+        If the result has another number of samples, or a loss above its bound: it is that of another radius or norm.
 
     Examples
     --------
@@ -112,7 +112,14 @@ def gap(certificate: Certificate, result: AttackResult) -> Array:
     attained = as_numpy(result.best_loss).astype(np.float64)
     if attained.shape != certificate.bound.shape:
         raise ValueError(f"result: expected {len(certificate.bound)} samples, got {len(attained)}")
-    return np.asarray(certificate.bound - attained)
+    difference: Array = certificate.bound - attained
+    if (difference < 0).any():
+        row = int(np.argmax(difference < 0))
+        raise ValueError(
+            f"result: expected an attack with the norm, radius, box and loss of the certificate, got a loss of "
+            f"{attained[row]:g} above the bound {certificate.bound[row]:g} first in row {row}"
+        )
+    return difference
 
 
 def certify(

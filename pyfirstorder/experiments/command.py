@@ -25,7 +25,7 @@ _LARGEST_SEED = 2**31 - 1
 
 def reproduce(
     experiment: Annotated[str, typer.Argument(help=f"{', '.join(EXPERIMENTS)}, or all.")] = ALL,
-    quick: Annotated[bool, typer.Option("--quick", help="A small grid: all in two minutes.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="A small grid: all in half a minute.")] = False,
     full: Annotated[bool, typer.Option("--full", help="A large grid: many hours.")] = False,
     seed: Seed = 0,
     threads: Threads = None,

@@ -133,7 +133,8 @@ def _of_linear_regions(rows: Sequence[Row]) -> str:
         f"that of the current linear region): {share_interval(column(rows, 'maxima'))} of the end points are certified "
         f"maxima of their region, {share_interval(column(rows, 'within_steps'))} stationary within the steps; the "
         f"median residual at the end is {mean_interval(column(rows, 'residual'))} of ε or ‖∇L(x)‖, where "
-        f"{STATIONARY_SHARE:g} is asked"
+        f"{STATIONARY_SHARE:g} is asked. A maximum at a kink of hidden units cannot meet this test "
+        "(benchmarks/relu_kinks.py)"
     )
 
 

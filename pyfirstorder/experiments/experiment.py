@@ -2,7 +2,7 @@
 
 A *cell* is one setting and one repetition, and gives rows of plain numbers.  Cells do not know of each other, so each
 can be kept on its own, and a run that was interrupted goes on with those that are missing.  The criterion is written
-down beside the claim, before any number is looked at.
+down beside the claim.
 """
 
 from __future__ import annotations

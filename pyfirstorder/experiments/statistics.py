@@ -45,7 +45,8 @@ def _short(value: float) -> str:
 def mean_interval(values: Iterable[float]) -> Interval:
     """The mean of the numbers, NaN left out, with Student's t interval at the level `CONFIDENCE`.
 
-    An infinite one, such as the loss of a training that diverged, makes all of it infinite.
+    An infinite one, such as the loss of a training that diverged, makes all of it infinite.  Of numbers that are never
+    negative, such as steps, losses and distances, neither is the mean.
     """
     numbers = np.array([value for value in values if not math.isnan(value)], dtype=np.float64)
     if not len(numbers):
@@ -60,13 +61,14 @@ def mean_interval(values: Iterable[float]) -> Interval:
     except ImportError as error:
         raise ImportError('experiments need scipy: pip install "pyfirstorder[lab]"') from error
     half = float(t.ppf(0.5 + CONFIDENCE / 2, len(numbers) - 1) * numbers.std(ddof=1) / math.sqrt(len(numbers)))
-    return Interval(mean, mean - half, mean + half)
+    low = mean - half
+    return Interval(mean, max(low, 0.0) if numbers.min() >= 0 else low, mean + half)
 
 
 def share_interval(values: Iterable[float]) -> Interval:
-    """`mean_interval` of shares, whose ends cannot lie outside of 0 and 1."""
+    """`mean_interval` of shares, which are at most 1."""
     found = mean_interval(values)
-    return found._replace(low=max(found.low, 0.0), high=min(found.high, 1.0))
+    return found._replace(high=min(found.high, 1.0))
 
 
 def slope_of_logs(sizes: Sequence[float], values: Sequence[float]) -> float:

@@ -99,10 +99,7 @@ class Graph:
             if node.domain not in ("", "ai.onnx"):
                 raise ValueError(f"{where}: expected an operator of ONNX, got one of {node.domain}")
             if node.op_type == "Constant":
-                (attribute,) = node.attribute
-                value = helper.get_attribute_value(attribute)
-                is_tensor = attribute.name == "value"
-                self.constants[node.output[0]] = numpy_helper.to_array(value) if is_tensor else np.asarray(value)
+                self.constants[node.output[0]] = _constant_of(node)
             elif node.op_type == "Identity" and node.input[0] in self.constants:
                 self.constants[node.output[0]] = self.constants[node.input[0]]
             else:
@@ -142,7 +139,7 @@ class Graph:
                 continue
             size: float
             if node.op_type == "Constant":
-                size = _LONGEST_SHAPE  # as long as the file says it is, and there it stands
+                size = _constant_of(node).size
             elif node.op_type in _OF_SIZES:
                 size = _MOST_AXES
             elif all(name in sizes for name in inputs_of(node)):
@@ -206,6 +203,12 @@ def _leading_to(graph: Any, output: str, inputs: Callable[[Any], list[str]]) -> 
             needed.add(place)
             waiting += inputs(graph.node[place])
     return [(place, graph.node[place]) for place in sorted(needed)]
+
+
+def _constant_of(node: Any) -> Array:
+    (attribute,) = node.attribute
+    value = helper.get_attribute_value(attribute)
+    return numpy_helper.to_array(value) if attribute.name == "value" else np.asarray(value)
 
 
 def _size_of_result(kind: str, sizes: list[int]) -> float:

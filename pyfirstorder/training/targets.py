@@ -34,8 +34,10 @@ class Targets:
             raise ValueError(f"y: expected {samples} targets, one per sample, got shape {array.shape}")
         self.has_signs = loss == "logistic"  # which validate.objective checks
         has_classes = array.dtype.kind in "iu" and not self.has_signs
-        if has_classes and (array.ndim != 1 or array.min() < 0):
-            raise ValueError(f"y: expected class indices of shape ({samples},) from 0 on, got shape {array.shape}")
+        if has_classes and array.ndim != 1:
+            raise ValueError(f"y: expected class indices of shape ({samples},), got shape {array.shape}")
+        if has_classes and array.min() < 0:
+            raise ValueError(f"y: expected class indices from 0 on, got {array.min()} first in row {array.argmin()}")
         needed = max(2, int(array.max()) + 1) if has_classes else int(np.atleast_2d(array.T).shape[0])
         self.out_features = _outputs(needed, out_features, network)
         self.scalar_output = not has_classes and array.ndim == 1 if network is None else network.scalar_output

@@ -37,7 +37,7 @@ _NARROW: dict[np.dtype[Any], type] = {np.dtype(np.int64): np.int32, np.dtype(np.
 class AttackResult(NamedTuple):
     """The end of an attack, one entry per sample: the fields of `pyfirstorder.AttackResult`, but for x.
 
-    A pytree of JAX arrays; what there is not (success without classes, x_best, trace) is None.
+    A pytree of JAX arrays; what there is not (success without classes, x_best, trace, iterates) is None.
     """
 
     x_adv: Any
@@ -50,6 +50,7 @@ class AttackResult(NamedTuple):
     status: Any
     x_best: Any
     trace: Any
+    iterates: Any
 
 
 @dataclass(frozen=True)
