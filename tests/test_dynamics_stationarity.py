@@ -27,7 +27,9 @@ CASES = [
 # Central differences of gradients over 1e-5 err by third derivatives times 1e-10 and by rounding over 1e-5.
 DIFFERENCE = 1e-5
 ACCURACY_OF_DIFFERENCES = 1e-7
-EIGENVALUE_ACCURACY = 1e-9  # of the norm of the Hessian: Lanczos stops at 1e-10
+EIGENVALUE_ACCURACY = (
+    1e-9  # of the norm of the Hessian; Lanczos stops at 1e-12 of a bound of it, which may be some times larger
+)
 
 
 def make_network(d, m, k, activation="tanh", seed=0):

@@ -1,8 +1,8 @@
 """Ctrl-C ends every long call long before its end, and the next call has the right bits.
 
-An alarm stands for Ctrl-C: both are signals, which Python hears of in the same way.  What is promised is 0.2 s
-(docs/promises.md); a machine that is busy with other tests may take the processor away for longer, so the tests allow
-seconds where the call would take minutes or hours.
+An alarm stands for Ctrl-C: both are signals, which Python hears of in the same way.  On a quiet
+machine calls end within 0.25 s; one that is busy with other tests may take the processor away for longer, so the tests
+allow seconds where the call would take minutes or hours.
 """
 
 from __future__ import annotations
@@ -155,6 +155,8 @@ def test_a_signal_ends_the_forming_of_inner_products_and_another_thread_can_form
     with alarm(0.1) as seconds:
         attack()
     assert seconds, "2.9e10 multiply-adds took less than a tenth of a second"
+    print(f"inner products ended {seconds[0]:.3f} s after the alarm")
+    assert seconds[0] < MOST_SECONDS_TO_END
     np.testing.assert_array_equal(attack().x_adv, attack(fo.TwoLayerNetwork(*weights, activation="tanh")).x_adv)
 
 

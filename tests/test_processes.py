@@ -84,10 +84,8 @@ def test_calls_from_many_threads_at_once_have_the_bits_of_single_ones(backend_na
     alone = {name: way(make_network(), backend_name) for name, way in WAYS.items()}
     repeats = 3 if backend_name == "reference" else 12
     for _ in range(2):
-        net, start = (
-            make_network(),
-            threading.Barrier(8),
-        )  # one that nothing is prepared of: all threads prepare at once
+        net = make_network()  # nothing is prepared of it yet: all threads prepare at once
+        start = threading.Barrier(8)
 
         def work(number, net=net, start=start):
             mine = net if shared else make_network()
@@ -173,13 +171,10 @@ code = '''
 import warnings
 warnings.simplefilter("ignore")
 try:
-    import pyfirstorder as fo
-    import numpy as np
-    net = fo.TwoLayerNetwork(np.eye(2), np.ones((2, 2)))
-    found = fo.pgd(net, np.ones((3, 2)), np.arange(3) % 2, eps=0.1, steps=3, threads=2).x_adv
-    said = "computes " + str(np.isfinite(found).all())
+    import pyfirstorder
+    said = "imported"
 except ImportError as error:
-    said = "refuses"
+    said = "refused: " + str(error)
 import os
 os.write(1, (said + "\\\\n").encode())
 '''
@@ -193,10 +188,16 @@ print("main goes on", again)
 """
 
 
-def test_a_subinterpreter_computes_or_is_refused_by_an_import_error():
-    said = run_script(SUBINTERPRETER).splitlines()
-    assert said[0] in ("computes True", "refuses")
-    assert said[1] == "main goes on True"
+# NumPy's words, and Python's where an interpreter has a GIL of its own.
+REFUSALS = ("cannot load module more than once per process", "does not support loading in subinterpreters")
+
+
+@pytest.mark.skipif(np.lib.NumpyVersion(np.__version__) < "2.0.0", reason="NumPy 1 warns where NumPy 2 refuses")
+def test_a_subinterpreter_is_refused_by_an_import_error_and_the_main_one_goes_on():
+    refusal, main = run_script(SUBINTERPRETER).splitlines()
+    assert refusal.startswith("refused: ")
+    assert any(words in refusal for words in REFUSALS), refusal
+    assert main == "main goes on True"
 
 
 OPENMP = """
@@ -265,12 +266,12 @@ def test_a_process_bound_to_one_processor_runs_one_worker():
 
 
 CGROUPS = {
-    "v2": ({"proc/self/cgroup": "0::/work/job\n", "sys/fs/cgroup/work/job/cpu.max": "150000 100000\n"}, 1.5),
+    "v2": ({"proc/self/cgroup": "0::/group/job\n", "sys/fs/cgroup/group/job/cpu.max": "150000 100000\n"}, 1.5),
     "v2, of the group above": (
         {
-            "proc/self/cgroup": "0::/work/job\n",
-            "sys/fs/cgroup/work/job/cpu.max": "max 100000\n",
-            "sys/fs/cgroup/work/cpu.max": "300000 100000\n",
+            "proc/self/cgroup": "0::/group/job\n",
+            "sys/fs/cgroup/group/job/cpu.max": "max 100000\n",
+            "sys/fs/cgroup/group/cpu.max": "300000 100000\n",
         },
         3.0,
     ),
