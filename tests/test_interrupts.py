@@ -127,6 +127,33 @@ def whole_and_interrupted(call, after):
     return whole, time.perf_counter() - started
 
 
+MANY = RNG.standard_normal((400, 200))
+LABORATORY = {
+    "stationarity": lambda b: dynamics.stationarity(
+        SMOOTH, MANY, np.zeros(len(MANY)), x0=MANY, eps=1.0, norm="l2", loss="squared", backend=b
+    ),
+    "landscapes": lambda b: dynamics.landscapes(
+        SMOOTH,
+        MANY,
+        np.zeros(len(MANY)),
+        [dynamics.random_plane(x, seed=0) for x in MANY],
+        eps=1.0,
+        points=41,
+        loss="squared",
+        backend=b,
+    ),
+}
+
+
+@every_backend_name
+@pytest.mark.parametrize("name", LABORATORY)
+def test_a_signal_ends_the_work_of_the_laboratory(backend_name, name):
+    LABORATORY[name](backend_name)  # compiles what has to be
+    whole, interrupted = whole_and_interrupted(lambda: LABORATORY[name](backend_name), after=0.1)
+    print(f"{name} on {backend_name}: {interrupted:.3f} of {whole:.3f} s")
+    assert interrupted < 0.7 * whole
+
+
 def test_a_signal_ends_the_packing_of_large_weights():
     cpu = pytest.importorskip("pyfirstorder.backends.cpu", reason="the native engine is not installed")
     w, b, a = np.ones((4096, 6144), np.float32), np.zeros(4096, np.float32), np.ones((1, 4096), np.float32)

@@ -248,10 +248,9 @@ def _require_inside(given: Arguments, points: Any, x: Any, good: np.ndarray, eps
     rows, moved = (_rows(part).astype(np.float64) for part in (x, points))
     assert np.isfinite(moved[good]).all(), "a point that is not finite"
     radius = np.broadcast_to(np.asarray(eps, dtype=np.float64), len(rows))
-    slack = 1 + 4e-16 * (2 + rows.shape[1])  # of the sums of float64 that measure here, scaled or not
     with np.errstate(over="ignore"):
         size = _norm((moved - rows)[good], given.get("norm", "linf"))
-    assert (size <= radius[good] * slack + 5e-324).all(), f"outside of the ball by {np.max(size - radius[good])}"
+    assert (size <= radius[good]).all(), f"outside of the ball by {np.max(size - radius[good])}"
     if given.get("bounds") is not None:
         lower, upper = (np.asarray(side, dtype=np.float64).reshape(-1) for side in given["bounds"])
         low, high = np.minimum(lower, rows[good]), np.maximum(upper, rows[good])
