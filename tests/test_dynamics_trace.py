@@ -99,6 +99,25 @@ def test_quantities_are_those_of_the_recorded_points(norm, direction, activation
         np.testing.assert_allclose(seen.residual[:, t], np.linalg.norm(moved - delta, axis=1), **close)
 
 
+@every_norm
+@with_and_without_box
+@pytest.mark.parametrize("scale", [2.0**-530, 2.0**500])
+def test_lengths_whose_squares_leave_the_range_of_doubles_keep_their_digits(norm, boxed, scale):
+    rng = np.random.default_rng(8)
+    w, a, x = rng.standard_normal((7, 9)), rng.standard_normal((1, 7)), rng.standard_normal((4, 9))
+
+    def seen(unit):
+        net = fo.TwoLayerNetwork(w, a * unit, activation="identity")
+        box = (x.min() * unit, x.max() * unit) if boxed else None
+        options = {"eps": 0.4 * unit, "norm": norm, "bounds": box, "loss": "linear", "direction": "gradient"}
+        return trace(net, x * unit, np.ones(4), steps=STEPS, step_size=0.01, iterates=True, **options)
+
+    plain, scaled = seen(1.0), seen(scale)
+    for name in ("gradient_norm", "delta_norm", "residual"):
+        np.testing.assert_allclose(getattr(scaled, name) / scale, getattr(plain, name), rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(scaled.cosine, plain.cosine, rtol=1e-12, atol=1e-15)
+
+
 @every_dtype
 @pytest.mark.parametrize("d", range(1, 18))
 def test_every_size_gives_the_attack_and_columns_for_every_step(d, dtype):

@@ -119,7 +119,9 @@ class HiddenRow {
     }
     const double e = (shrink - 1) * state_.start_share;
     const double residual = e * e * state_.start_square + e * sum(y_start) + sum(y_image);
-    trace_.put(i_, slot_, ::sqrt(square), delta_norm, along, ::sqrt(residual > 0 ? residual : 0));
+    const double g_norm = ::sqrt(square);
+    trace_.put(i_, slot_, g_norm, delta_norm, cosine(s, p, n, g_norm, delta_norm, along),
+               ::sqrt(residual > 0 ? residual : 0));
     return true;
   }
 

@@ -38,6 +38,23 @@ PYFIRSTORDER_INLINE double inner_product(const T* a, const T* b, int64_t n) {
   return sum(total);
 }
 
+// Whether a square, or a product of two norms, has neither over- nor underflowed.  Those of floats fit a double.
+template <class T>
+PYFIRSTORDER_INLINE bool keeps_digits(double square) {
+  return sizeof(T) == 4 ? square - square == 0 : square > 1e-280 && square < 1e280;
+}
+
+// ⟨a, b⟩ over the product of two norms, from that sum where it is known; 0 if a norm is 0 or not a number.
+template <class A, class B>
+PYFIRSTORDER_INLINE double cosine(const A* a, const B* b, int64_t n, double a_norm, double b_norm, double along) {
+  if (!(a_norm > 0 && b_norm > 0)) return 0;
+  if (keeps_digits<A>(a_norm * b_norm)) return along / (a_norm * b_norm);
+  Wide total{};
+  for (int64_t j = 0; j < n; j += kWideLanes)
+    total = fma(load_wide(a + j) / broadcast<Wide>(a_norm), load_wide(b + j) / broadcast<Wide>(b_norm), total);
+  return sum(total);
+}
+
 template <class T>
 PYFIRSTORDER_INLINE double sum_magnitudes(const T* v, int64_t n) {
   Wide total{};

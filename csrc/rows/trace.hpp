@@ -44,29 +44,25 @@ class Trace {
   }
 
   PYFIRSTORDER_INLINE void observe(int64_t i, const Slot<T>& slot, const T* x, const T* g) {
-    using V = Vec<T>;
     if (!wanted_) return;
     if (iterates_) copy(iterate(slot, slot.t), x, features_);
     const int64_t n = slot.ball.features;
-    for (int64_t j = 0; j < n; j += kWideLanes)
+    const Moments of_row = moments(x, g, slot.ball);
+    double residual = residual_square(x, g, slot, of_row);
+    residual = keeps_digits<T>(residual) ? ::sqrt(residual) : projected_residual(x, g, slot);
+    const bool exact = keeps_digits<T>(of_row.gradient) && keeps_digits<T>(of_row.delta);
+    for (int64_t j = 0; !exact && j < n; j += kWideLanes)  // what follows needs δ then, and only then
       store_narrow(moved_ + j, load_wide(x + j) - load_wide(slot.ball.x0 + j));
-    const double g_norm = l2_norm(g, n), delta_norm = l2_norm(moved_, n), along = inner_product(g, moved_, n);
-    for (int64_t j = 0; j < n; j += lanes<T>()) store(step_ + j, broadcast<V>(slot.now.scale) * load(g + j));
-    double residual = __builtin_nan("");
-    if (advance_row(x, step_, slot.ball, scratch_, moved_)) {
-      for (int64_t j = 0; j < n; j += kWideLanes) store_narrow(step_ + j, load_wide(moved_ + j) - load_wide(x + j));
-      residual = l2_norm(step_, n);
-    }
-    put(i, slot, g_norm, delta_norm, along, residual);
+    const double g_norm = keeps_digits<T>(of_row.gradient) ? ::sqrt(of_row.gradient) : l2_norm(g, n);
+    const double delta_norm = keeps_digits<T>(of_row.delta) ? ::sqrt(of_row.delta) : l2_norm(moved_, n);
+    put(i, slot, g_norm, delta_norm, cosine(g, moved_, n, g_norm, delta_norm, of_row.along), residual);
   }
 
-  // The record of an iterate from the norms of g (up to the scale of the loss) and δ, their inner product and the
-  // residual.
-  PYFIRSTORDER_INLINE void put(int64_t i, const Slot<T>& slot, double g_norm, double delta_norm, double along,
+  // The record of an iterate from the norms of g (up to the scale of the loss) and δ, their cosine and the residual.
+  PYFIRSTORDER_INLINE void put(int64_t i, const Slot<T>& slot, double g_norm, double delta_norm, double cosine,
                                double residual) {
-    const double product = g_norm * delta_norm;
     const double quantities[kTraceQuantities] = {double(slot.now.value), double(slot.now.scale) * g_norm, delta_norm,
-                                                 product > 0 ? along / product : 0, residual};
+                                                 cosine, residual};
     for (int q = 0; q < kTraceQuantities; ++q) of(i)[q * columns_ + slot.t] = quantities[q];
   }
 
@@ -85,6 +81,60 @@ class Trace {
   }
 
  private:
+  // ‖g‖², ‖δ‖² and ⟨g, δ⟩.
+  struct Moments {
+    double gradient, delta, along;
+  };
+
+  static PYFIRSTORDER_INLINE Moments moments(const T* x, const T* g, const RowBall<T>& ball) {
+    Wide gradient{}, delta{}, along{};
+    for (int64_t j = 0; j < ball.features; j += kWideLanes) {
+      const Wide slope = load_wide(g + j), moved = load_wide(x + j) - load_wide(ball.x0 + j);
+      gradient = fma(slope, slope, gradient);
+      delta = fma(moved, moved, delta);
+      along = fma(slope, moved, along);
+    }
+    return {sum(gradient), sum(delta), sum(along)};
+  }
+
+  static PYFIRSTORDER_INLINE double not_known() { return __builtin_nan(""); }
+
+  // ‖P(δ + g) - δ‖² in one pass where P is a formula, else NaN: of ℓ∞ a clamp, of ℓ2 without a box the shrinking
+  // v ↦ f v, so that the difference is (f - 1) δ + f g.
+  static PYFIRSTORDER_INLINE double residual_square(const T* x, const T* g, const Slot<T>& slot,
+                                                    const Moments& of_row) {
+    const RowBall<T>& ball = slot.ball;
+    const double by = double(slot.now.scale);
+    Wide total{};
+    if (ball.norm == Norm::linf) {
+      for (int64_t j = 0; j < ball.features; j += kWideLanes) {
+        const Wide here = load_wide(x + j), ahead = fma(broadcast<Wide>(by), load_wide(g + j), here);
+        const Wide moved = max(min(ahead, load_wide(ball.highest + j)), load_wide(ball.lowest + j)) - here;
+        total = fma(moved, moved, total);
+      }
+      return sum(total);
+    }
+    if (ball.norm != Norm::l2 || ball.lower) return not_known();
+    const double reached = ::sqrt(of_row.delta + 2 * by * of_row.along + by * by * of_row.gradient);
+    const double shrink = reached > ball.radius.accept ? ball.radius.target / reached : 1;
+    const Wide back = broadcast<Wide>(shrink - 1), ahead = broadcast<Wide>(shrink * by);
+    for (int64_t j = 0; j < ball.features; j += kWideLanes) {
+      const Wide moved = fma(ahead, load_wide(g + j), back * (load_wide(x + j) - load_wide(ball.x0 + j)));
+      total = fma(moved, moved, total);
+    }
+    return sum(total);
+  }
+
+  // The same without its square, by the projection of the loop itself: NaN where that is not finite.
+  PYFIRSTORDER_INLINE double projected_residual(const T* x, const T* g, const Slot<T>& slot) {
+    const int64_t n = slot.ball.features;
+    const Vec<T> by = broadcast<Vec<T>>(slot.now.scale);
+    for (int64_t j = 0; j < n; j += lanes<T>()) store(step_ + j, by * load(g + j));
+    if (!advance_row(x, step_, slot.ball, scratch_, moved_)) return not_known();
+    for (int64_t j = 0; j < n; j += kWideLanes) store_narrow(step_ + j, load_wide(moved_ + j) - load_wide(x + j));
+    return l2_norm(step_, n);
+  }
+
   PYFIRSTORDER_INLINE T* iterate(const Slot<T>& slot, int64_t t) const {
     return iterates_ + (slot.job * columns_ + t) * features_;
   }
