@@ -242,6 +242,17 @@ def test_projections_of_arbitrary_numbers_are_inside_and_stay(backend, dtype, no
 
 
 @every_backend
+def test_a_threshold_many_orders_below_the_largest_coordinate_is_found_beside_a_box(backend):
+    # one coordinate has all of its room used up, the other's threshold is 1e385 radii below it
+    x, v = np.zeros((1, 3)), np.array([[-6.629779346847005e79, 0, 6.631326552736045e79]])
+    ball = Ball("l1", np.array([2.1223387951587302e-306]), np.array([-9160.0, 0, 0]), np.zeros(3))
+    p = backend.project(v, x, ball, 1)
+    hold_inside(p, x, ball)
+    np.testing.assert_allclose(p, [[-ball.eps[0], 0, 0]], rtol=1e-13, atol=0)
+    np.testing.assert_array_equal(backend.project(p, x, ball, 1), p)
+
+
+@every_backend
 @every_dtype
 @pytest.mark.parametrize("norm", ["l2", "l1"])
 @pytest.mark.parametrize("room", [0.0, 2.0**-10])

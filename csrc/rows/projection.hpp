@@ -162,11 +162,23 @@ struct Threshold {
   double offset, remainder;
 };
 
+// The number in the middle of all that lie between two: the bits of floating-point numbers, turned round below zero,
+// sort like integers.
+PYFIRSTORDER_INLINE double middle_number(double low, double high) {
+  const auto turned = [](int64_t bits) { return bits < 0 ? INT64_MIN - bits : bits; };
+  const int64_t a = turned(word_of(low)), b = turned(word_of(high)), middle = turned((a >> 1) + (b >> 1) + (a & b & 1));
+  double number;
+  memcpy(&number, &middle, sizeof number);
+  return number;
+}
+
 // Newton from `remainder`, between the thresholds 0 and `top`, the largest |v|.
 template <class T>
 PYFIRSTORDER_INLINE double l1_remainder(const T* v, const RowBall<T>& ball, double radius, double top,
                                         Threshold start) {
-  constexpr int kMostIterations = 4000;  // bisection over all exponents; Newton needs 3 to 10
+  // Newton needs 3 to 10.  Where it creeps, or rounding keeps the sum from the radius, every second step halves what is
+  // left of the 2⁶⁴ numbers.
+  constexpr int kNewtonIterations = 32, kMostIterations = kNewtonIterations + 2 * 64;
   const Wide offset = broadcast<Wide>(start.offset);
   double low = -start.offset, high = top - start.offset, tau = start.remainder;
   for (int i = 0; i < kMostIterations; ++i) {
@@ -182,10 +194,11 @@ PYFIRSTORDER_INLINE double l1_remainder(const T* v, const RowBall<T>& ball, doub
     if (::fabs(beyond) <= 0x1p-48 * radius) break;  // within the distance of target and accepted radius
     if (beyond > 0) low = tau;
     else high = tau;
+    const bool creeps = i >= kNewtonIterations;
     double next = slope > 0 ? tau + beyond / slope : infinity<double>();
     if (next == tau) break;
-    if (!(next > low && next < high)) {
-      next = low + (high - low) / 2;
+    if ((creeps && i % 2) || !(next > low && next < high)) {
+      next = creeps ? middle_number(low, high) : low + (high - low) / 2;
       if (next == low || next == high) return high;
     }
     tau = next;
@@ -262,9 +275,10 @@ template <class T>
 PYFIRSTORDER_INLINE void shrink_row(T* v, const RowBall<T>& ball) {
   if (ball.norm == Norm::l2) shrink_l2(v, ball);
   else shrink_l1(v, ball);
-  const double reached = norm_of(v, ball);
-  if (reached > ball.radius.accept)  // cancellation beside huge coordinates: fall back inside along the ray
-    scale_towards_zero(v, ball.features, ball.radius.target / reached);
+  if (norm_of(v, ball) <= ball.radius.accept) return;
+  // cancellation beside huge coordinates: fall back inside along the ray
+  if constexpr (sizeof(T) == 8) bring_nearer(v, ball);
+  scale_towards_zero(v, ball.features, ball.radius.target / norm_of(v, ball));
 }
 
 // The same for a radius among the denormal doubles, whose products have few bits, or among the largest, whose sums

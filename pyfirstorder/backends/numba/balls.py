@@ -37,8 +37,9 @@ LINF, L2 = NORMS.index("linf"), NORMS.index("l2")
 # Below this radius sums are formed in units of 2^-600, so that neither they nor the shares of the radius are denormal
 SMALL_RADIUS, SMALL_UNIT = 2.0**-900, 2.0**600
 HUGE = float(np.finfo(np.float64).max)  # what a coordinate that overflows in these units is taken for
-# Newton halves the bracket where it leaves it: 2^-200 of it is below the rounding of any start; 10 steps are usual
-MOST_ITERATIONS = 200
+# Newton needs 3 to 10.  Where it creeps, or rounding keeps the sum from the radius, every second step after so many
+# halves what is left of the 2^64 numbers
+NEWTON_ITERATIONS = 32
 MOST_BASES = 64  # each brings 2^50; all doubles span 2^2100
 CLOSE_TO_BASE = 16  # radii: rounding of 2^-49 radii a coordinate is below what the target leaves
 
@@ -115,7 +116,8 @@ def project(ball, job, v, delta):
     reached = norm_of(ball, job, delta)
     if reached > accept:  # cancellation beside huge coordinates: fall back inside along the ray
         for j in range(len(v)):
-            delta[j] = towards_zero(np.float64(delta[j]) * unit * (target / reached), unit, delta)
+            # a ratio of radius and norm may be denormal, and then has few digits
+            delta[j] = towards_zero(np.float64(delta[j]) * unit / reached * target, unit, delta)
 
 
 @compiled
@@ -171,6 +173,18 @@ def _tally(job, v, base, threshold):
 
 
 @compiled
+def _turned(bits):
+    return np.iinfo(np.int64).min - bits if bits < 0 else bits
+
+
+@compiled
+def _middle_number(low, high):
+    """The number in the middle of all between two: the bits of float64, turned round below zero, sort like integers."""
+    a, b = _turned(np.float64(low).view(np.int64)), _turned(np.float64(high).view(np.int64))
+    return np.int64(_turned((a >> 1) + (b >> 1) + (a & b & 1))).view(np.float64)
+
+
+@compiled
 def _newton_l1(job, v, base, threshold, left, right):
     """The threshold at which the sum is the radius, between left and right (Michelot 1986; Condat 2016).
 
@@ -178,15 +192,16 @@ def _newton_l1(job, v, base, threshold, left, right):
     bisection where Newton leaves the bracket.
     """
     radius, last_free, last_clamped = job.sizes[TARGET], -1, -1
-    for _ in range(MOST_ITERATIONS):
+    for i in range(NEWTON_ITERATIONS + 2 * 64):
         reached, free, clamped = _tally(job, v, base, threshold)
         if reached > radius:
             left = threshold
         else:
             right = threshold
         root = threshold + (reached - radius) / free if free else np.inf
-        if not left <= root <= right:
-            root, free = 0.5 * left + 0.5 * right, -1
+        creeps = i >= NEWTON_ITERATIONS
+        if (creeps and i % 2 == 1) or not left <= root <= right:
+            root, free = _middle_number(left, right) if creeps else 0.5 * left + 0.5 * right, -1
         if root == threshold or (free == last_free and clamped == last_clamped and free > 0):
             return root
         threshold, last_free, last_clamped = root, free, clamped

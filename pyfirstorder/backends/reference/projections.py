@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
     from pyfirstorder.problem import Array, Ball
 
+# Newton needs 3 to 10.  Where it creeps, or rounding keeps the sum from the radius, every second step after so many
+# halves what is left of the 2⁶⁴ numbers.
+NEWTON_ITERATIONS = 32
+
 
 class Radii(NamedTuple):
     """Norms up to ``accept`` are inside; what is outside is moved to ``target``."""
@@ -283,10 +287,20 @@ def _shrink_l1(magnitude: Array, room: Array, radius: Array) -> Array:
     return np.where(radius > 0, np.minimum(np.maximum((magnitude - pivot) - remainder, 0), room), 0)
 
 
+def _middle_number(low: Array, high: Array) -> Array:
+    """The number in the middle of all between two: the bits of float64, turned round below zero, sort like integers."""
+    a, b = (_turned(end.astype(np.float64).view(np.int64)) for end in (low, high))
+    return _turned((a >> 1) + (b >> 1) + (a & b & 1)).view(np.float64)
+
+
+def _turned(bits: Array) -> Array:
+    return np.where(bits < 0, np.iinfo(np.int64).min - bits, bits)
+
+
 def _l1_root(shifted: Array, room: Array, radius: Array, low: Array, high: Array, tau: Array) -> Array:
     """Newton, kept by bisection between low (sum too large) and high, until the sum is the radius."""
     found = np.zeros_like(radius, dtype=bool)
-    for _ in range(4000):  # bisection over all exponents; Newton needs 3 to 10
+    for i in range(NEWTON_ITERATIONS + 2 * 64):
         excess = shifted - tau
         beyond = np.sum(np.minimum(np.maximum(excess, 0), room), axis=1, keepdims=True) - radius
         found = found | (np.abs(beyond) <= 2.0**-48 * radius)  # within the distance of target and accepted radius
@@ -295,8 +309,10 @@ def _l1_root(shifted: Array, room: Array, radius: Array, low: Array, high: Array
         low, high = np.where(beyond > 0, tau, low), np.where(beyond > 0, high, tau)
         slope = np.sum((excess > 0) & (excess < room), axis=1, keepdims=True)
         newton = np.where(slope > 0, tau + beyond / np.maximum(slope, 1), high)
-        middle = low + (high - low) / 2
-        following = np.where((low < newton) & (newton < high), newton, middle)
+        creeps = i >= NEWTON_ITERATIONS
+        middle = _middle_number(low, high) if creeps else low + (high - low) / 2
+        halves = ~((low < newton) & (newton < high)) | (creeps and i % 2 == 1)
+        following = np.where(halves, middle, newton)
         narrow = (following == low) | (following == high)
         tau = np.where(found, tau, np.where(narrow, high, following))
         found = found | narrow
