@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from support import ACTIVATION_NAMES
@@ -9,6 +11,7 @@ from support import ACTIVATION_NAMES
 import pyfirstorder as fo
 from pyfirstorder.dynamics import Verdict, stationarity
 from pyfirstorder.dynamics.curvature import curvature, largest_eigenvalue
+from pyfirstorder.dynamics.feasibility import lengths, require_feasible
 from pyfirstorder.gradients import hessian_vector_product
 from pyfirstorder.validate import objective as make_objective
 
@@ -353,6 +356,81 @@ def test_a_radius_of_zero_leaves_no_direction():
         found = judge(quadratic([1.0, 2.0])[0], np.ones((1, 2)), center=1.0, eps=0.0, norm=norm)
         assert found.verdict[0] == Verdict.BOUNDARY_MAXIMUM
         assert found.free[0] == 0
+
+
+# ------------------------------------------------------------------ points outside of ball or box
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_a_point_outside_of_the_ball_is_refused_with_its_row_and_what_to_do(norm):
+    center, direction = np.full((3, 4), 0.5), np.array([0.2, 0.0, 0.0, 0.0])
+    ends = center + np.array([[0.5], [2.0], [3.0]]) * direction  # half, twice and three times the radius
+    words = f"x_adv: .* {norm} ball of radius 0.2 around x0, got one at distance 0.4 first in row 1, 0.2 outside; "
+    with pytest.raises(ValueError, match=words):
+        judge(make_network(4, 5, 1), ends, center=center, eps=0.2, norm=norm)
+    moved = fo.project(ends - center, eps=0.2, norm=norm, x=center)  # what the message says to do
+    assert judge(make_network(4, 5, 1), center + moved, center=center, eps=0.2, norm=norm).slack.min() > -1e-9
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_a_point_outside_of_the_box_is_refused_with_its_row_and_coordinate(norm):
+    center = np.full((3, 4), 0.9)
+    ends = center.copy()
+    ends[2, 1] = 1.05
+    with pytest.raises(ValueError, match=r"x_adv: .* bounds, got 1.05 at coordinate 1 first in row 2, 0.05 outside; "):
+        judge(make_network(4, 5, 1), ends, center=center, eps=0.2, norm=norm, bounds=(0, 1))
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_what_lies_outside_by_more_than_is_rounded_is_refused(norm):
+    """The tolerance is a hundred-thousandth of the radius and what float32 rounds: ten times as much lies outside."""
+    center, eps = np.zeros((1, 3)), 0.5
+    for share, is_refused in ((1 + 5e-6, False), (1 + 1e-4, True)):
+        ends = np.array([[eps * share, 0.0, 0.0]])
+        if is_refused:
+            with pytest.raises(ValueError, match="first in row 0"):
+                judge(make_network(3, 5, 1), ends, center=center, eps=eps, norm=norm)
+        else:
+            assert judge(make_network(3, 5, 1), ends, center=center, eps=eps, norm=norm).verdict.shape == (1,)
+
+
+@pytest.mark.parametrize("attack", ["pgd", "apgd", "minimal_eps", "evaluate"])
+@pytest.mark.parametrize("bounds", [None, (0.1, 0.7)])
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_no_point_of_an_attack_is_refused_nor_after_a_conversion(norm, bounds, attack):
+    net, rng = make_network(12, 9, 3), np.random.default_rng(5)
+    y = rng.integers(0, 3, 20)
+    eps = {"linf": 0.03, "l2": 0.2, "l1": 1.0}[norm]
+    task = {"norm": norm, "bounds": bounds}
+    for dtype in (np.float32, np.float64):
+        x = rng.uniform(0.1, 0.7, (20, 3, 2, 2)).astype(dtype)
+        if attack == "minimal_eps":
+            found = fo.minimal_eps(net, x, y, eps_max=eps, steps=5, **task)
+            radii, ends = np.where(np.isfinite(found.eps), found.eps, eps), found.x_adv
+        elif attack == "evaluate":
+            radii, ends = eps, fo.evaluate(net, x, y, eps=eps, restarts=1, steps=5, **task).x_adv
+        else:
+            run = getattr(fo, attack)(net, x, y, eps=eps, steps=15, random_start=True, **task)
+            radii, ends = eps, run.x_adv
+        for other in (np.float32, np.float64):
+            # to the other type and back, and beside samples that were never rounded to the narrower one
+            for start, end in ((x, ends.astype(other).astype(dtype)), (x.astype(other), ends.astype(other))):
+                inside = start if bounds is None else start.clip(*bounds)
+                found = stationarity(net, end, y, x0=inside, eps=radii, **task)
+                assert found.verdict.shape == (20,)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+@pytest.mark.parametrize("size", [1e-300, 1e200, 1e307])
+def test_radii_of_any_size_are_measured_without_overflow(size, norm):
+    x = size * np.random.default_rng(1).standard_normal((4, 6))
+    delta = fo.project(size * np.ones((4, 6)), eps=size, norm=norm, x=x)
+    room, eps = (np.full_like(x, -np.inf), np.full_like(x, np.inf)), np.full(4, size)
+    require_feasible(norm, x, x + delta, eps, room)
+    np.testing.assert_allclose(lengths(norm, delta), eps, rtol=1e-5)
+    words = re.escape(f"radius {size:g} around x0, got one at distance {2 * size:g} first in row 0")
+    with pytest.raises(ValueError, match=words):
+        require_feasible(norm, np.zeros((1, 6)), 2 * size * np.eye(1, 6), eps[:1], tuple(side[:1] for side in room))
 
 
 @pytest.mark.parametrize(("activation", "linear"), [("relu", True), ("leaky_relu(0.1)", True), ("tanh", False)])

@@ -15,6 +15,7 @@ from pyfirstorder import backends, boxes, checks, validate
 from pyfirstorder.attacks import make_objective
 from pyfirstorder.dynamics.constraints import conditions
 from pyfirstorder.dynamics.curvature import METHODS, blocks, largest_eigenvalue
+from pyfirstorder.dynamics.feasibility import lengths, require_feasible
 from pyfirstorder.dynamics.tolerance import ROUNDINGS, tolerances
 from pyfirstorder.problem import PIECEWISE_LINEAR, Ball
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from pyfirstorder.problem import Array
 
 CURVATURE_TOLERANCE = 1e-9
-_ORDERS = {"linf": np.inf, "l2": 2, "l1": 1}
 
 
 class Verdict(IntEnum):
@@ -127,7 +127,7 @@ def stationarity(
     net, y, eps, norm, bounds, loss, targeted
         See `pyfirstorder.pgd`: what the ascent was run with.
     x_adv : array of the shape and type of x0
-        End points.
+        End points, in ball and box up to what float32 rounds.
     x0 : float32 or float64 array (B, ...)
         Clean samples, within bounds.
     tol : float or array (B,), optional
@@ -152,7 +152,7 @@ def stationarity(
     Raises
     ------
     TypeError, ValueError
-        If an argument is of the wrong kind or value; the message names it.
+        If an argument is of the wrong kind or value, or a point lies outside of ball or box; the message names it.
     ImportError
         If Lanczos is needed and SciPy is not installed.
 
@@ -194,11 +194,13 @@ def stationarity(
     start, end = clean.rows.astype(np.float64), ends.astype(np.float64)
     objective = make_objective(net, start, y, loss, targeted, engine, count)
     lower, upper = (None, None) if box is None else (side.astype(np.float64) for side in box)
+    room = _room(start, lower, upper)
+    require_feasible(norm, start, end, eps, room)
     weights, delta = net.weights(np.float64), end - start
     _, gradient, _ = engine.input_gradient(weights, end, objective, count)
     residual = _residual(engine, delta, gradient, start, Ball(norm, eps, lower, upper), count)
     rounding = ROUNDINGS * float(np.finfo(ends.dtype).eps) * np.maximum(np.abs(start), np.abs(end))
-    first = conditions(norm, delta, gradient, eps, _room(start, lower, upper), rounding, allowed)
+    first = conditions(norm, delta, gradient, eps, room, rounding, allowed)
     largest, verdict = np.full(len(end), np.nan), np.full(len(end), int(Verdict.NOT_STATIONARY), np.int8)
     for rows, terms in blocks(weights, end, objective, lambda left, right: engine.multiply(left, right, count)):
         for at, row in enumerate(rows):
@@ -214,7 +216,7 @@ def stationarity(
         multiplier=first.multiplier,
         strictness=first.strictness,
         largest_eigenvalue=largest,
-        slack=eps - np.linalg.norm(delta, ord=_ORDERS[norm], axis=1),
+        slack=eps - lengths(norm, delta),
         free=first.wide.free.sum(axis=1).astype(np.int64),
         linear_region=weights.activation in PIECEWISE_LINEAR,
     )
