@@ -166,7 +166,7 @@ def test_a_trajectory_is_projected_onto_the_plane_and_its_distance_is_told():
     path[3] = np.nan
     surface = dynamics.landscape(net, x, 0.0, plane, trajectories=[path])
     np.testing.assert_allclose(surface.trajectories[0], [[0, 0], [1, 0], [2, 0]], atol=1e-15)
-    np.testing.assert_allclose(surface.distances[0], [0, 0, 4], atol=1e-15)
+    np.testing.assert_allclose(surface.off_plane_distances[0], [0, 0, 4], atol=1e-15)
 
 
 def test_the_default_span_holds_the_ball_and_the_trajectories():
@@ -281,7 +281,7 @@ def test_a_picture_shows_surface_ball_and_trajectory_in_coordinates_of_the_plane
     np.testing.assert_array_equal(found["ascent, projected"], surface.trajectories[0])
     np.testing.assert_array_equal(found["its end"], surface.trajectories[0][-1:])
     np.testing.assert_array_equal(found["edge of ball and box"], surface.boundary)
-    np.testing.assert_array_equal(found["the sample"], surface.centre[None])
+    np.testing.assert_array_equal(found["the sample, projected"], surface.centre[None])
     assert panel.get_xlim() == (surface.axes[0][0], surface.axes[0][-1])
 
 

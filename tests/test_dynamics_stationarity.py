@@ -91,7 +91,7 @@ def test_hessian_vector_products_are_the_differences_of_gradients(activation, lo
     x = np.random.default_rng(3).standard_normal((1, 6))
     y = make_targets(loss, k, 1)
     terms = terms_of(net, x, y, loss, targeted)
-    rows = [part.repeat(6, axis=0) for part in (terms.slope, terms.bend, terms.output)]
+    rows = [part.repeat(6, axis=0) for part in (terms.slope, terms.unit_curvature, terms.output)]
     found = hessian_vector_product(terms.weights, *rows, np.eye(6))
     expected = hessian_by_differences(net, x[0], y, loss, targeted)
     np.testing.assert_allclose(found, expected, atol=ACCURACY_OF_DIFFERENCES * (1 + np.abs(expected).max()))
@@ -106,7 +106,9 @@ def test_the_methods_agree_on_free_coordinates_and_across_a_normal(d, m, activat
     x, y = rng.standard_normal((1, d)), make_targets(loss, 5, 1)
     terms = terms_of(net, x, y, loss)
     hessian = hessian_vector_product(
-        terms.weights, *(part.repeat(d, axis=0) for part in (terms.slope, terms.bend, terms.output)), np.eye(d)
+        terms.weights,
+        *(part.repeat(d, axis=0) for part in (terms.slope, terms.unit_curvature, terms.output)),
+        np.eye(d),
     )
     bound = EIGENVALUE_ACCURACY * max(np.linalg.norm(hessian, 2), 1)
     for free in (np.ones(d, bool), rng.random(d) < 0.8, rng.random(d) < 0.6):
@@ -283,13 +285,15 @@ def test_a_vertex_of_the_l1_ball_with_the_largest_slope_is_a_maximum():
     assert found.largest_eigenvalue[0] == -np.inf
 
 
-@pytest.mark.parametrize(("bend", "verdict"), [(-1.0, Verdict.BOUNDARY_MAXIMUM), (1.0, Verdict.SADDLE)])
-def test_an_edge_of_the_l1_ball_is_decided_along_the_edge(bend, verdict):
-    net = diagonal([bend, bend, 0.0], [3.0 - bend, 3.0 - bend, 0.5])  # slope 3 in both where x = ½
+@pytest.mark.parametrize(("curvature_along", "verdict"), [(-1.0, Verdict.BOUNDARY_MAXIMUM), (1.0, Verdict.SADDLE)])
+def test_an_edge_of_the_l1_ball_is_decided_along_the_edge(curvature_along, verdict):
+    net = diagonal(
+        [curvature_along, curvature_along, 0.0], [3.0 - curvature_along, 3.0 - curvature_along, 0.5]
+    )  # slope 3 in both where x = ½
     found = judge(net, np.array([[0.5, 0.5, 0.0]]), eps=1.0, norm="l1")
     assert found.verdict[0] == verdict
     np.testing.assert_allclose(found.multiplier, 3.0)
-    np.testing.assert_allclose(found.largest_eigenvalue, 2 * bend)
+    np.testing.assert_allclose(found.largest_eigenvalue, 2 * curvature_along)
 
 
 def test_a_coordinate_at_the_box_leaves_the_l1_edge():

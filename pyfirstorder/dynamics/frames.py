@@ -24,7 +24,8 @@ class Frame(NamedTuple):
     centre: Array
     boundary: Array | None
     trajectories: tuple[Array, ...]
-    distances: tuple[Array, ...]
+    off_plane_distances: tuple[Array, ...]
+    centre_off_plane_distance: float
 
 
 def frame_of(plane: Plane, region: Region, paths: list[Array], span: Any, points: int) -> Frame:
@@ -36,7 +37,8 @@ def frame_of(plane: Plane, region: Region, paths: list[Array], span: Any, points
     projected = tuple(plane.coordinates(path) for path in paths)
     sides = _sides(span, centre, [part for part in (boundary, *projected) if part is not None])
     axes = tuple(np.linspace(low, high, points) for low, high in sides)
-    return Frame(axes, centre, boundary, projected, tuple(plane.distances(path) for path in paths))
+    away = tuple(plane.distances(path) for path in paths)
+    return Frame(axes, centre, boundary, projected, away, float(plane.distances(region.x0)))
 
 
 def _sides(span: Any, centre: Array, shown: list[Array]) -> list[tuple[float, float]]:

@@ -126,8 +126,8 @@ def distinct_maxima(
     The count is a lower bound of the number of first-order points that attract the ascent, up to ``distance``: what no
     start was drawn to is not counted.  Convergence is of first order and relative to the steepest start, so a saddle
     that an ascent got stuck at counts, too, and so does a place that is flat beside the others; `stationarity` tells
-    them apart.  Around a maximum inside of the ball where the loss bends by more than 2/t, ascent with step size t does
-    not settle, and its end points are not converged: give it a smaller step size.  Two maxima nearer than
+    them apart.  Around a maximum inside of the ball where the curvature of the loss exceeds 2/t, ascent with step
+    size t does not converge, and its end points do not count: give it a smaller step size.  Two maxima nearer than
     ``distance * eps``, and a ridge of maxima that is sampled densely, are one.
 
     References

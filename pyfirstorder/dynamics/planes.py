@@ -158,10 +158,10 @@ def hessian_plane(
     backend: str = "auto",
     threads: int | None = None,
 ) -> Plane:
-    """The plane, or line, through a sample along which the loss bends most.
+    """The plane, or line, through a sample along which the curvature of the loss is largest in magnitude.
 
-    Its directions are the eigenvectors of the input Hessian ``∇²L(x)`` to the eigenvalues of largest magnitude, bent
-    upwards or downwards, the largest first.  See `curvature_spectrum` for the Hessian.
+    Its directions are the eigenvectors of the input Hessian ``∇²L(x)`` to the eigenvalues of largest magnitude,
+    positive or negative, the largest first.  See `curvature_spectrum` for the Hessian.
 
     Parameters
     ----------
@@ -208,7 +208,7 @@ def hessian_plane(
     count = _dimensions(dimensions, net.in_features)
     rows = validate.points("x", origin[None], net.in_features).rows
     (hessian,) = input_hessians(net, rows, one_target(y), loss, targeted, backend, threads)
-    values, vectors = hessian.most_bent(count)
+    values, vectors = hessian.largest_in_magnitude(count)
     if abs(values[-1]) <= DEPENDENT * abs(values[0]) or values[0] == 0:
         nonzero = int(np.count_nonzero(np.abs(values) > DEPENDENT * abs(values[0])))
         raise ValueError(

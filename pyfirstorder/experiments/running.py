@@ -66,7 +66,7 @@ def perform(experiment: Experiment, size: str, run: Run, output: Path, on_cell: 
         seconds += done.seconds
         on_cell()
     figures = {name: png_of(figure) for name, figure in experiment.draw(rows, run).items()}
-    return Outcome(experiment, rows, experiment.judge(rows), figures, seconds)
+    return Outcome(experiment, rows, experiment.judge(rows), experiment.counts(rows, run), figures, seconds)
 
 
 def is_done(experiment: Experiment, size: str, output: Path) -> bool:
