@@ -161,6 +161,12 @@ def minimal_eps(
     own = sorted({"early_stop", "keep"} & set(options))
     if own:
         raise TypeError(f"minimal_eps has no argument {', '.join(own)}: it needs its own")
+    radii = sorted(filter(hints.is_radius, options))
+    if radii:
+        raise TypeError(
+            f"minimal_eps has no argument {', '.join(radii)}, because it searches for the radius; did you mean "
+            "eps_max, at which the search begins?"
+        )
     arguments = _arguments(algorithm, {"norm": norm, "bounds": bounds, **options, "early_stop": True, "keep": "last"})
     points = validate.points("x", x, net.in_features, mark_invalid=arguments["on_invalid"] == "mark", on_device=True)
     largest = _largest_radius(eps_max, bounds, points, norm)

@@ -240,6 +240,12 @@ def test_every_verdict_of_every_experiment_is_tried():
     assert {(name, verdict) for name, _, verdict in MADE_UP.values()} == {(n, v) for n in NAMES for v in Verdict}
 
 
+def test_every_setting_is_counted_once():
+    rows = convergence_rows()
+    smooth = {tuple(row[factor] for factor in BASE) for row in rows if not is_linear(row["activation"])}
+    assert f"in {len(smooth)} of {len(smooth)} settings" in EXPERIMENTS["convergence"].judge(rows).findings[0]
+
+
 def test_medians_beyond_the_steps_count_and_are_told():
     rows = convergence_rows(exponent=0.0, slow_only_for=2000)
     found = EXPERIMENTS["convergence"].judge(rows)
@@ -292,7 +298,7 @@ def test_a_speed_that_stands_on_overshooting_rates_does_not_count_in_favour():
     assert training_speed.best_rate(rows, 0.3, 12, "loss", without_overshoot=True).rate != 3.0
     found = EXPERIMENTS["training"].judge(rows)
     assert found.verdict is Verdict.DOES_NOT_HOLD
-    assert all("at rates that never overshoot" in departure.rpartition(": ")[2] for departure in found.departures)
+    assert all("at the best rate without overshoot" in each.rpartition("favour: ")[2] for each in found.departures)
 
 
 @pytest.mark.parametrize("size", SIZES)

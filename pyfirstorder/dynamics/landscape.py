@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from pyfirstorder import backends, boxes, checks, validate
+from pyfirstorder import backends, boxes, checks, hints, validate
 from pyfirstorder.attacks import make_objective
 from pyfirstorder.backends.reference.losses import evaluate
 from pyfirstorder.dynamics.frames import checked_planes, frame_of
-from pyfirstorder.dynamics.points import flat_bounds, iterates, one_target
+from pyfirstorder.dynamics.planes import Plane
+from pyfirstorder.dynamics.points import flat_bounds, iterates, one_sample, one_target
 from pyfirstorder.dynamics.sections import Region
 from pyfirstorder.problem import Objective, Weights
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
     from pyfirstorder.attacks import Bounds, Norm
     from pyfirstorder.backends import Backend
-    from pyfirstorder.dynamics.planes import Plane
     from pyfirstorder.network import TwoLayerNetwork
     from pyfirstorder.problem import Array
 
@@ -103,6 +103,7 @@ class Landscape:
         return f"Landscape({size} points, {self.loss_name} from {self.loss.min():.6g} to {self.loss.max():.6g})"
 
 
+@hints.knows_other_names
 def landscape(
     net: TwoLayerNetwork,
     x: Array,
@@ -181,7 +182,9 @@ def landscape(
     ((101, 101), 0.0, True)
     """
     validate.network(net)
-    sample = validate.floats("x", x)
+    sample = one_sample(net, x)
+    if not isinstance(plane, Plane):
+        raise TypeError(f"plane: expected a Plane, as random_plane and its like give, got {checks.describe(plane)}")
     return landscapes(
         net,
         sample.reshape(1, -1),
@@ -202,6 +205,7 @@ def landscape(
     )[0]
 
 
+@hints.knows_other_names
 def landscapes(
     net: TwoLayerNetwork,
     x: Array,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from pyfirstorder import api, checks, validate
+from pyfirstorder import api, checks, hints, validate
 from pyfirstorder.attacks import attack
 from pyfirstorder.dynamics.points import flat_bounds
 
@@ -157,7 +158,8 @@ def distinct_maxima(
     objective: dict[str, Any] = {"loss": loss, "targeted": targeted, "backend": backend, "threads": threads}
     unknown = set(options) - _OPTIONS
     if unknown:
-        raise TypeError(f"{min(unknown)}: not an option of distinct_maxima, which has {', '.join(sorted(_OPTIONS))}")
+        own = [name for name in inspect.signature(distinct_maxima).parameters if name != "options"]
+        raise TypeError(hints.no_argument("distinct_maxima", sorted(unknown), [*own, *sorted(_OPTIONS)]))
     if options.get("random_start") is False:
         raise ValueError("random_start: expected True, 'ball' or 'sphere', because all starts would be x, got False")
     box = flat_bounds(bounds, points.shape[1:])

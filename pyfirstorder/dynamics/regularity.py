@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from pyfirstorder import api, checks, validate
+from pyfirstorder import api, checks, hints, validate
 from pyfirstorder.dynamics.input_hessian import input_hessians
 from pyfirstorder.dynamics.maxima import Maxima, distinct_maxima
 
@@ -55,6 +55,7 @@ class Regularity(NamedTuple):
     lipschitz: Array
 
 
+@hints.knows_other_names
 def curvature_spectrum(
     net: TwoLayerNetwork,
     x: Array,
@@ -126,6 +127,7 @@ def curvature_spectrum(
     return np.array([hessian.eigenvalues(count) for hessian in found]).reshape(len(points.rows), count)
 
 
+@hints.knows_other_names
 def gradient_lipschitz(
     net: TwoLayerNetwork,
     paths: Array,
@@ -201,6 +203,7 @@ def gradient_lipschitz(
     return np.where(compared, turned / np.where(compared, length, 1), 0.0).max(axis=1)
 
 
+@hints.knows_other_names
 def segments(starts: Array, ends: Array, points: int = _SEGMENT_POINTS) -> Array:
     """Equally spaced points of the segments from starts to ends, for `gradient_lipschitz`.
 
@@ -242,6 +245,7 @@ def segments(starts: Array, ends: Array, points: int = _SEGMENT_POINTS) -> Array
     return first[:, None] * (1 - share) + last[:, None] * share
 
 
+@hints.knows_other_names
 def regularity(
     net: TwoLayerNetwork,
     x: Array,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from pyfirstorder import backends, boxes, checks, validate
+from pyfirstorder import backends, boxes, checks, hints, validate
 from pyfirstorder.attacks import make_objective
 from pyfirstorder.dynamics.constraints import conditions
 from pyfirstorder.dynamics.curvature import METHODS, blocks, largest_eigenvalue
@@ -97,6 +97,7 @@ class Stationarity:
     linear_region: bool
 
 
+@hints.knows_other_names
 def stationarity(
     net: TwoLayerNetwork,
     x_adv: Array,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from pyfirstorder import checks, validate
+from pyfirstorder import checks, hints, validate
 from pyfirstorder.arrays import in_main_memory
 from pyfirstorder.attacks import attack
 from pyfirstorder.dynamics.tolerance import tolerances
@@ -67,6 +67,7 @@ class Trajectories:
     result: AttackResult
 
 
+@hints.knows_other_names
 def trace(
     net: TwoLayerNetwork,
     x: Array,
@@ -182,7 +183,7 @@ def trace(
         backend=backend,
         threads=threads,
     )[0]
-    warn_of_ends(as_numpy(result.status)[None], stacklevel=2)
+    warn_of_ends(as_numpy(result.status)[None], stacklevel=3)  # beyond the decorator
     assert result.trace is not None
     recorded = result.trace
     return Trajectories(

@@ -89,10 +89,12 @@ def sweep(rows: Sequence[Row], factor: str) -> dict[Any, list[Row]]:
 def judge(rows: Sequence[Row]) -> Judgement:
     """Shares of maxima of smooth networks in every setting; growth of the steps with d and m."""
     smooth = [row for row in rows if not is_linear(row["activation"])]
-    shares = {
+    shares = {"the base setting": share_interval(column(where(smooth, **BASE), "maxima"))}
+    shares |= {
         f"{factor} = {value}": share_interval(column(chosen, "maxima"))
-        for factor in BASE
+        for factor, base in BASE.items()
         for value, chosen in sweep(smooth, factor).items()
+        if value != base
     }
     failing = {setting: share for setting, share in shares.items() if share.mean < SHARE_ASKED}
     exponents = {factor: _exponent(rows, factor) for factor in ("m", "d")}

@@ -139,8 +139,8 @@ def judge(rows: Sequence[Row]) -> Judgement:
     ]
     ratios = sorted(distinct(rows, "ratio"))
     attained = [mean_interval(column(where(rows, ratio=ratio), "of_bound")).mean for ratio in (ratios[0], ratios[-1])]
-    key = f"{passed} of {len(shares)} settings; attained/bound {attained[0]:.2f} at ρ = {ratios[0]:g}, "
-    key += f"{attained[1]:.2f} at ρ = {ratios[-1]:g}"
+    key = f"{SHARE_ASKED:.0%} certified in {passed} of {len(shares)} settings; attained/bound "
+    key += f"{attained[0]:.2f} at ρ = {ratios[0]:g}, {attained[1]:.2f} at ρ = {ratios[-1]:g}"
     header = ("loss, network", "ρ", "certified maxima, share", "median steps", "attained / bound", "relative increase")
     return Judgement(
         verdict_of(passed, len(shares)), key, tuple(findings), tuple(departures), Table(header, tuple(lines))

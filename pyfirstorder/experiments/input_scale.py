@@ -114,7 +114,11 @@ def judge(rows: Sequence[Row]) -> Judgement:
             smaller += small.below(large)
             larger += large.below(small)
             told = f"{activation}, {label}: {small} at s = {scales[0]:g}, {large} at s = {scales[-1]:g}"
-            (findings if small.below(large) else departures).append(told)
+            if small.below(large):
+                findings.append(told)
+            else:
+                why = "larger at the smaller scale" if large.below(small) else "the intervals overlap"
+                departures.append(f"{told}; {why}")
         findings.append(_of_coarse_steps(rows, activation, scales))
     asked = len(MEASURES) * len(activations)
     key = f"{smaller} of {asked} measures smaller at s = {scales[0]:g} than at {scales[-1]:g}, {larger} larger"

@@ -23,10 +23,10 @@ _ABOUT = (
     "Deng, He, Huang and Su, “Towards Understanding the Dynamics of the First-Order Adversaries” (ICML 2020, arXiv "
     "2010.10650), prove that projected gradient ascent on the input finds a local maximum of the loss over a ball, and "
     "show that the scale of the inputs matters. Each section states a claim in one sentence, how it is measured here, "
-    "what each verdict needs, and what was found. The criteria stand in the program beside the claims; they were "
-    "settled after quick runs had been seen; that of `training` was made stricter after a default run, without which "
-    "the range of its learning rates was not known. Claims are worded after the paper's abstract; the settings are "
-    "this program's, not the paper's.",
+    "what each verdict needs, and what was found. The criteria stand in the program beside the claims. They were "
+    "settled after quick runs had been seen and before the default run was evaluated, but for that of `training`, "
+    "which was made stricter after it, over more learning rates. Claims are worded after the paper's abstract; the "
+    "settings are this program's, not the paper's.",
     "The network is f(x) = A σ(W x). At random initialisation W is standard normal and A has entries ±1/√m, for m "
     "hidden units. A sample x of d numbers has length s, the input scale; adversaries are sought in the ball of radius "
     "ε = ρ s around it, ρ the perturbation ratio. Numbers in brackets are 95% confidence intervals over repetitions, "

@@ -145,15 +145,15 @@ def judge(rows: Sequence[Row]) -> Judgement:
     for name, label in MEASURES.items():
         for epoch in moments:
             told, objections = _compared(rows, scales, epoch, name)
-            told = f"{label} after {epoch} epochs: {told}"
+            told = f"{label}, after {epoch} epochs: {told}"
             if objections:
-                departures.append(f"{told}: {'; '.join(objections)}")
+                departures.append(f"{told}. Not in favour: {'; '.join(objections)}")
             else:
                 findings.append(told)
     passed, asked = len(findings), len(findings) + len(departures)
     rates = sorted(distinct(where(rows, rates=OWN), "rate"))
     edges = [
-        f"{label} after {epoch} epochs at s = {scale:g} (c = {best.rate:g})"
+        f"{label}, {epoch} epochs, s = {scale:g} (c = {best.rate:g})"
         for name, label in MEASURES.items()
         for epoch in moments
         for scale in scales
@@ -161,7 +161,7 @@ def judge(rows: Sequence[Row]) -> Judgement:
     ]
     grid = f"the grid of learning rates, c = {rates[0]:g} to {rates[-1]:g},"
     findings.append(
-        f"{grid} has its best c at an edge, beyond which a better one may lie, for: {', '.join(edges)}"
+        f"{grid} has the best c at an edge, beyond which a better one may lie, for: {'; '.join(edges)}"
         if edges
         else f"{grid} has the best c of every comparison inside"
     )
@@ -176,15 +176,15 @@ def _compared(rows: Sequence[Row], scales: list[float], epoch: int, name: str) -
     """The smallest scale beside the largest at an epoch, and what speaks against the smaller one's being faster."""
     told, objections = [], []
     for without_overshoot in (False, True):
-        kind = "at rates that never overshoot" if without_overshoot else "at the best rates"
+        kind = "at the best rate without overshoot" if without_overshoot else "at the best rate"
         small, large = (best_rate(rows, scale, epoch, name, without_overshoot) for scale in (scales[0], scales[-1]))
-        told.append(f"{kind} {small} at s = {scales[0]:g}, {large} at s = {scales[-1]:g}")
+        told.append(f"{kind}, {small} for s = {scales[0]:g} and {large} for s = {scales[-1]:g}")
         if large.interval.below(small.interval):
-            objections.append(f"larger at the smaller scale {kind}")
+            objections.append(f"{kind} it is larger for the smaller scale")
         elif not small.interval.below(large.interval):
-            objections.append(f"not apart beyond both intervals {kind}")
+            objections.append(f"{kind} the intervals overlap")
         elif large.at_edge:
-            objections.append(f"the larger scale may have a better rate beyond the edge of the grid {kind}")
+            objections.append(f"{kind} the larger scale may be faster still, beyond the edge of the grid")
     return "; ".join(told), objections
 
 
@@ -243,7 +243,7 @@ def draw(rows: Sequence[Row], _: Run) -> dict[str, Figure]:
                 draw_intervals(axes, kept, "epoch", "loss", COLOURS[i % len(COLOURS)], label)
     titles = (
         "best rate c/s² of each scale for the last epoch",
-        "the same among rates that never overshoot",
+        "the same, of rates without overshoot",
         f"rate {_SHARED_RATE:g} at every scale",
     )
     for axes, title in zip(panels, titles):
@@ -270,8 +270,8 @@ def counts(rows: Sequence[Row], run: Run) -> str:
         f"{_SHARED_RATE:g}; at each scale and rate, trainings: {repetitions_in_words(rows)}, each of its own network "
         f"and its own draw of {first['samples']} of the digits, {first['epochs']} epochs of {batches} mini-batches of "
         f"{_BATCH}. The adversary of a sample is one ascent of {first['attack_steps']} steps from the sample itself. A "
-        "loss is the mean over the samples, that of an epoch as they were met in it and that before training of the "
-        "network as it begins; each mean and interval is over the trainings of a scale and rate. Samples, network and "
+        "loss is the mean over the samples: in an epoch, of each under the network of its mini-batch; before training, "
+        "under the initial one. Each mean and interval is over the trainings of a scale and rate. Samples, network and "
         f"order come from NumPy's default generator with the seed ({run.seed}, r), the same at every scale and rate."
     )
 

@@ -68,7 +68,7 @@ def landscape_figure(surfaces: Mapping[str, Landscape], *, title: str, same_scal
     >>> print(figure.axes[0].get_xlabel())
     along u
     ℓ2 ball, ε = 0.5
-    the sample lies on the plane
+    off-plane distances: the sample 0
     """
     require_named("surfaces", surfaces, "Landscape")
     checks.text("title", title)
@@ -165,16 +165,16 @@ def _notes(surface: Landscape) -> list[str]:
     away = surface.centre_off_plane_distance
     size = max(float(np.ptp(axis)) for axis in surface.axes)
     if away <= _ON_PLANE * size:
-        lines.append(f"the sample lies on the {place}")
+        lines.append(f"off-{place} distances: the sample 0")
     else:
-        lines.append(f"off-{place} distance of the sample {told(away)}")
+        lines.append(f"off-{place} distances: the sample {told(away)}")
     distances = surface.off_plane_distances
     for i, path in enumerate(distances[:_MOST_ASCENTS_TOLD]):
         name = "the ascent" if len(distances) == 1 else f"ascent {i + 1}"
-        lines.append(f"off-{place} distance of {name} up to {told(path.max())}, {told(path[-1])} at its end")
+        lines.append(f"{name} at most {told(path.max())}, at its end {told(path[-1])}")
     rest = distances[_MOST_ASCENTS_TOLD:]
     if rest:
-        lines.append(f"of {len(rest)} more ascents up to {told(max(path.max() for path in rest))}")
+        lines.append(f"{len(rest)} more ascents at most {told(max(path.max() for path in rest))}")
     return lines
 
 

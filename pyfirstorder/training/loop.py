@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from pyfirstorder import checkpoints, checks, files, validate
+from pyfirstorder import checkpoints, checks, files, hints, validate
 from pyfirstorder.gradients import Parameters, initial_parameters
 from pyfirstorder.optimizers import OPTIMIZERS, Optimizer, Rates
 from pyfirstorder.progress import progress_callback
@@ -36,6 +36,7 @@ _MOST = 2**31 - 1
 _WITHOUT_EFFECT = ("progress", "threads")
 
 
+@hints.knows_other_names
 def train(
     x: Array,
     y: ArrayLike,
