@@ -350,7 +350,6 @@ def test_cells_give_rows_of_plain_numbers(name):
             assert all(share is None or 0 <= share <= 1 for share in shares), row
 
 
-@pytest.mark.filterwarnings("ignore::pyfirstorder.results.NotFiniteWarning")
 def test_a_training_that_diverges_is_told_and_not_an_error():
     cell = {**training_speed.cells(QUICK)[0], "activation": "quadratic", "rate": 1e12, "samples": 60, "epochs": 3}
     rows = training_speed.run(cell, RUN)

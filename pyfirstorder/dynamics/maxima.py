@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from pyfirstorder import api, checks, hints, validate
-from pyfirstorder.attacks import attack
+from pyfirstorder.ascent import ascent_of
 from pyfirstorder.dynamics.points import flat_bounds
 
 if TYPE_CHECKING:
@@ -166,9 +166,7 @@ def distinct_maxima(
     how = {"random_start": True, "seed": 0, **options}
 
     def ascend(steps: int, **options: Any) -> AttackResult:  # without a warning: a gradient of zero is an end sought
-        ends = {"restarts": 1, "early_stop": False, "keep": "last", "trace": False, "on_invalid": "raise"}
-        known: dict[str, Any] = {"sample_offset": 0, "x_init": None, "progress": False, **ends, **objective, **options}
-        return attack("pgd", net, rows, targets, radii=[each], norm=norm, bounds=box, steps=steps, **known)[0]
+        return ascent_of(net, rows, targets, each, norm=norm, bounds=box, steps=steps, **objective, **options)
 
     begun = ascend(0, **how).x_adv
     step = _steps_through_the_ball(net, begun, targets, each, count, objective)

@@ -89,7 +89,7 @@ def _done(experiment: Experiment, cell: Cell, run: Run, output: Path) -> _Done:
             raise _damaged(path) from None
     begun = time.process_time()
     with warnings.catch_warnings():
-        # What they say is in the rows: verdicts of the end points, and the infinite losses of a training that diverged.
+        # What they say is in the rows, as verdicts of the end points and as losses.
         warnings.simplefilter("ignore", ZeroGradientWarning)
         warnings.simplefilter("ignore", NotFiniteWarning)
         rows = experiment.run(cell, run)

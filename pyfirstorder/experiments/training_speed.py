@@ -88,25 +88,24 @@ def run(cell: Cell, run: Run) -> list[Row]:
     own = cell["rates"] == OWN
     history: list[Epoch] = []
     try:
-        with np.errstate(over="ignore", invalid="ignore"):
-            training.train(
-                x,
-                y,
-                network=start,
-                trained="first",
-                biases=False,
-                loss="squared",
-                dtype=np.float64,
-                optimizer="sgd",
-                learning_rate=cell["rate"] / cell["scale"] ** 2 if own else cell["rate"],
-                epochs=cell["epochs"],
-                batch_size=_BATCH,
-                seed=int(rng.integers(2**31)),
-                adversary=adversary,
-                on_epoch=history.append,
-                backend=run.backend,
-                threads=run.threads,
-            )
+        training.train(
+            x,
+            y,
+            network=start,
+            trained="first",
+            biases=False,
+            loss="squared",
+            dtype=np.float64,
+            optimizer="sgd",
+            learning_rate=cell["rate"] / cell["scale"] ** 2 if own else cell["rate"],
+            epochs=cell["epochs"],
+            batch_size=_BATCH,
+            seed=int(rng.integers(2**31)),
+            adversary=adversary,
+            on_epoch=history.append,
+            backend=run.backend,
+            threads=run.threads,
+        )
     except ValueError as error:  # it diverged, and what it had reached before does not count
         if not str(error).startswith("learning_rate:"):
             raise
