@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _LEVELS = 24  # contours of a landscape
 _PANELS_A_ROW = 3
 _MOST_ASCENTS_TOLD = 4  # whose off-plane distances stand below a picture
+_NOTE_HEIGHT = 0.16  # inches of a line
 _ON_PLANE = 1e-6  # of what is shown: nearer is the rounding of float32
 
 
@@ -75,7 +76,8 @@ def landscape_figure(surfaces: Mapping[str, Landscape], *, title: str, same_scal
     checks.flag("same_scale", same_scale)
     columns = min(len(surfaces), _PANELS_A_ROW)
     rows = -(-len(surfaces) // columns)
-    figure = new_figure(4.6 * columns + 0.4, 4.3 * rows + 0.8)
+    notes = max(len(_notes(surface)) for surface in surfaces.values())
+    figure = new_figure(4.6 * columns + 0.4, (4.3 + _NOTE_HEIGHT * notes) * rows + 0.8)
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     ends = [(float(s.loss.min()), float(s.loss.max())) for s in surfaces.values()]
     shared = (min(low for low, _ in ends), max(high for _, high in ends))
@@ -109,12 +111,15 @@ def _surface(figure: Figure, axes: Axes, surface: Landscape, ends: tuple[float, 
         axes.add_patch(PathPatch(outside, facecolor="white", alpha=0.5, linewidth=0, zorder=2))
         axes.plot(*surface.boundary.T, color=INK, linewidth=1.4, label="edge of ball and box", zorder=3)
     halo = [Stroke(linewidth=3.2, foreground="white"), Normal()]
-    for path in surface.trajectories:
+    for number, path in enumerate(surface.trajectories, 1):
         ascent: dict[str, Any] = {"color": COLOURS[1], "path_effects": halo, "zorder": 4}
         axes.plot(*path.T, linewidth=1.5, label="ascent, projected", **ascent)
         ring: dict[str, Any] = {"markerfacecolor": "white", "markeredgewidth": 1.4, "zorder": 5, "linestyle": "none"}
         axes.plot(*path[0], marker="o", color=COLOURS[1], markersize=5.5, label="its start", **ring)
         axes.plot(*path[-1], "o", color=COLOURS[1], markeredgecolor="white", markersize=7, label="its end", zorder=5)
+        if len(surface.trajectories) > 1:  # the notes name them so
+            at_end: dict[str, Any] = {"textcoords": "offset points", "path_effects": halo, "fontsize": 9, "zorder": 6}
+            axes.annotate(f"{number}", path[-1], (5, 5), color=INK, **at_end)
     axes.plot(*surface.centre, "x", color="white", markersize=9, markeredgewidth=4, zorder=5)
     cross: dict[str, Any] = {"markersize": 7, "markeredgewidth": 1.8, "label": "the sample, projected", "zorder": 6}
     axes.plot(*surface.centre, "x", color=INK, **cross)
@@ -158,16 +163,13 @@ def _notes(surface: Landscape) -> list[str]:
     unit = " ε" if surface.eps else ""
     place = "line" if len(surface.axes) == 1 else "plane"
 
+    size = max(float(np.ptp(axis)) for axis in surface.axes)
+
     def told(distance: float) -> str:
-        return f"{distance / (surface.eps or 1.0):.2g}{unit}"
+        return f"{distance / (surface.eps or 1.0):.2g}{unit}" if distance > _ON_PLANE * size else "0"
 
     lines = [] if surface.eps is None else [f"{NORM_SYMBOLS[surface.norm]} ball, ε = {surface.eps:.3g}"]
-    away = surface.centre_off_plane_distance
-    size = max(float(np.ptp(axis)) for axis in surface.axes)
-    if away <= _ON_PLANE * size:
-        lines.append(f"off-{place} distances: the sample 0")
-    else:
-        lines.append(f"off-{place} distances: the sample {told(away)}")
+    lines.append(f"off-{place} distances: the sample {told(surface.centre_off_plane_distance)}")
     distances = surface.off_plane_distances
     for i, path in enumerate(distances[:_MOST_ASCENTS_TOLD]):
         name = "the ascent" if len(distances) == 1 else f"ascent {i + 1}"
