@@ -418,10 +418,27 @@ def test_no_point_of_an_attack_is_refused_nor_after_a_conversion(norm, bounds, a
             radii, ends = eps, run.x_adv
         for other in (np.float32, np.float64):
             # to the other type and back, and beside samples that were never rounded to the narrower one
-            for start, end in ((x, ends.astype(other).astype(dtype)), (x.astype(other), ends.astype(other))):
+            for start, end in (
+                (x, ends.astype(other).astype(dtype)),
+                (x.astype(other), ends.astype(other)),
+                (x, ends.astype(other)),
+            ):
                 inside = start if bounds is None else start.clip(*bounds)
                 found = stationarity(net, end, y, x0=inside, eps=radii, **task)
                 assert found.verdict.shape == (20,)
+
+
+@pytest.mark.parametrize("narrow", ["x0", "x_adv"])
+def test_points_of_two_types_are_judged_as_those_of_the_narrower(narrow):
+    net, rng = fo.random_network(784, 32, "identity", dtype=np.float64), np.random.default_rng(0)
+    x, y = rng.random((4, 784)), np.ones(4)
+    ends = fo.pgd(net, x, y, eps=0.01, loss="linear", steps=10).x_adv
+    points = {"x0": x, "x_adv": ends}
+    mixed = points | {narrow: points[narrow].astype(np.float32)}
+    both = {name: part.astype(np.float32) for name, part in points.items()}
+    found, same = (stationarity(net, y=y, eps=0.01, loss="linear", **each) for each in (mixed, both))
+    np.testing.assert_array_equal(found.verdict, Verdict.BOUNDARY_MAXIMUM)
+    np.testing.assert_allclose(found.tol, same.tol, rtol=1e-6)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])

@@ -127,14 +127,14 @@ def stationarity(
     ----------
     net, y, eps, norm, bounds, loss, targeted
         See `pyfirstorder.pgd`: what the ascent was run with.
-    x_adv : array of the shape and type of x0
+    x_adv : float32 or float64 array of the shape of x0
         End points, in ball and box up to what float32 rounds.
     x0 : float32 or float64 array (B, ...)
         Clean samples, within bounds.
     tol : float or array (B,), optional
         Largest residual of a stationary point, in the units of x; a multiplier of at most tol counts as zero.  Default
-        ``1e-4 * eps`` and what the type of x rounds away.  Where the whole gradient is below it, every point is
-        stationary: choose tol smaller than the gradients of the network.
+        ``1e-4 * eps`` and what the types of x0 and x_adv round away.  Where the whole gradient is below it, every
+        point is stationary: choose tol smaller than the gradients of the network.
     curvature_tol : float
         ``|λ_max|`` is zero up to this share of ``Σ_r |σ''(h_r) (Aᵀr)_r| ‖W_r‖²`` and its like for ∂²L/∂z² and μ/ε.
     method : "auto", "dense", "hidden" or "matrix-free"
@@ -188,9 +188,11 @@ def stationarity(
     validate.network(net)
     clean = validate.points("x0", x0, net.in_features)
     box = boxes.bounds(bounds, clean)
-    ends = validate.like("x_adv", x_adv, clean)
+    given = validate.floats("x_adv", x_adv)
+    ends = validate.like("x_adv", given, clean._replace(rows=np.empty_like(clean.rows, dtype=given.dtype)))
+    unit = max(float(np.finfo(rows.dtype).eps) for rows in (clean.rows, ends))  # of the narrower type
     eps = validate.radii("eps", eps, len(clean.rows), clean.rows.dtype)
-    allowed = tolerances(tol, clean.rows, eps)
+    allowed = tolerances(tol, clean.rows, eps, unit)
     engine, count = backends.get(validate.backend(backend)), validate.threads(threads)
     start, end = clean.rows.astype(np.float64), ends.astype(np.float64)
     objective = make_objective(net, start, y, loss, targeted, engine, count)
@@ -200,7 +202,7 @@ def stationarity(
     weights, delta = net.weights(np.float64), end - start
     _, gradient, _ = engine.input_gradient(weights, end, objective, count)
     residual = _residual(engine, delta, gradient, start, Ball(norm, eps, lower, upper), count)
-    rounding = ROUNDINGS * float(np.finfo(ends.dtype).eps) * np.maximum(np.abs(start), np.abs(end))
+    rounding = ROUNDINGS * unit * np.maximum(np.abs(start), np.abs(end))
     first = conditions(norm, delta, gradient, eps, room, rounding, allowed)
     largest, verdict = np.full(len(end), np.nan), np.full(len(end), int(Verdict.NOT_STATIONARY), np.int8)
     for rows, terms in blocks(weights, end, objective, lambda left, right: engine.multiply(left, right, count)):
