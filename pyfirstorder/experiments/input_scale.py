@@ -35,7 +35,7 @@ ACTIVATIONS = ("softplus", "tanh")
 MEASURES = {
     "median_steps": "median steps to tolerance",
     "relative_curvature": "relative curvature, ε |λ| / ‖∇L‖",
-    "spread": "end points apart, share of ε",
+    "spread": "spread of end points, share of ε",
     "distinct": "distinct end points",
 }
 _SCALES = {
@@ -191,9 +191,9 @@ EXPERIMENT = Experiment(
     design="The random networks and samples of `convergence`, the same at every scale s, with m = 500 and d = 50; ε = "
     "ρ s with ρ = 0.3. Regular is taken to mean: ascents end after fewer steps; the relative curvature ε |λ|/‖∇L‖ at "
     "the sample is smaller, λ the largest eigenvalue of the Hessian by magnitude; ascents from random starts end "
-    "nearer to each other, their largest distance as a share of ε; and at fewer distinct points. The last two count "
-    "ascents that converged. Bars: 95% intervals, Student's t over networks; ▲ marks networks whose median lies "
-    "beyond all steps.",
+    "nearer to each other, their spread, the largest distance, as a share of ε; and at fewer distinct points. The "
+    "last two count ascents that converged. Bars: 95% intervals, Student's t over networks; ▲ marks networks whose "
+    "median lies beyond all steps.",
     criterion="Holds: for both activations all four measures are smaller at the smallest scale than at the largest, "
     "beyond both intervals. In part: some are. Else it does not hold.",
     cells=cells,
