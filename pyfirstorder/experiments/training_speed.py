@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 # tanh, whose outputs stay of the same order at every scale: losses before training would be thousands of times apart.
 BASE = {"m": 256, "ratio": 0.1, "activation": "tanh", "attack_steps": 10}
 # A learning rate is c / s²: the gradient in W grows like s, and what it does to the output like s again, so that the
-# same few c serve all scales.  They go beyond the best c of each scale on both sides (of 24 epochs: 1 or 100 at
+# same few c serve all scales.  They go beyond the best c of each scale on both sides (of 24 epochs: 0.3 or 100 at
 # s = 0.1, without overshoot or with it, 3000 to 30000 at s = 10); one rate for all scales is shown beside them.
 OWN, SHARED = "own", "shared"
 _SHARED_RATE = 0.3
 _RATES = {
     "quick": (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0),
-    "default": (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0, 30000.0, 100000.0),
-    "full": (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0, 30000.0, 100000.0, 300000.0),
+    "default": (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0, 30000.0, 100000.0),
+    "full": (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0, 30000.0, 100000.0, 300000.0),
 }
 _SCALES = {"quick": (0.3, 3.0), "default": (0.1, 0.3, 1.0, 3.0, 10.0), "full": (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)}
 _COUNTS = {
