@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pyfirstorder.dynamics.curvature import Curvature
     from pyfirstorder.network import TwoLayerNetwork
     from pyfirstorder.problem import Array
+    from pyfirstorder.validate import Points
 
 CURVATURE_TOLERANCE = 1e-9
 
@@ -187,7 +188,7 @@ def stationarity(
     share = checks.real("curvature_tol", curvature_tol, 0.0, 1.0)
     validate.network(net)
     clean = validate.points("x0", x0, net.in_features)
-    box = boxes.bounds(bounds, clean)
+    box = _box(bounds, clean)
     given = validate.floats("x_adv", x_adv)
     ends = validate.like("x_adv", given, clean._replace(rows=np.empty_like(clean.rows, dtype=given.dtype)))
     unit = max(float(np.finfo(rows.dtype).eps) for rows in (clean.rows, ends))  # of the narrower type
@@ -243,6 +244,18 @@ def _verdict(
 def _residual(engine: Backend, delta: Array, gradient: Array, x0: Array, ball: Ball, threads: int) -> Array:
     moved = engine.project(np.ascontiguousarray(delta + gradient), x0, ball, threads)
     return np.asarray(np.linalg.norm(moved - delta, axis=1))
+
+
+def _box(bounds: Bounds | None, clean: Points) -> tuple[Array, Array] | None:
+    """The box, which is that of float32 for samples on it that were converted from float32, as the attack's was."""
+    try:
+        return boxes.bounds(bounds, clean, "x0")
+    except ValueError:
+        with np.errstate(over="ignore"):
+            narrow = clean.rows.astype(np.float32)
+        if narrow.dtype == clean.rows.dtype or not np.array_equal(narrow, clean.rows):
+            raise
+        return boxes.bounds(bounds, clean._replace(rows=narrow), "x0")
 
 
 def _room(x0: Array, lower: Array | None, upper: Array | None) -> tuple[Array, Array]:
