@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+import inspect
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal
 
-from pyfirstorder import hints
+from pyfirstorder import checks, hints
 from pyfirstorder.attacks import attack
 from pyfirstorder.results import as_numpy, in_kind_of, warn_of_ends
-from pyfirstorder.settings import DEFAULT_RHO, DEFAULT_SPARSE_FRACTION
+from pyfirstorder.settings import ALGORITHMS, DEFAULT_RHO, DEFAULT_SPARSE_FRACTION
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -286,3 +288,26 @@ def apgd(
     hints.warn_of_radius(eps, norm, bounds, stacklevel=3)
     warn_of_ends(as_numpy(result.status)[None], stacklevel=3)  # beyond the decorator
     return in_kind_of(x, result)
+
+
+def arguments(algorithm: str, options: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of an attack but its radius: its defaults, and what the caller gave instead."""
+    defaults = _defaults(checks.choice("algorithm", algorithm, ALGORITHMS))
+    unknown = set(options) - set(defaults)
+    if unknown:
+        raise TypeError(hints.no_argument(algorithm, sorted(unknown), defaults))
+    return defaults | options
+
+
+@cache
+def _defaults(algorithm: str) -> dict[str, Any]:
+    function: Any = {"pgd": pgd, "apgd": apgd}[algorithm]
+    parameters = inspect.signature(function).parameters.items()
+    return {name: p.default for name, p in parameters if p.kind is p.KEYWORD_ONLY and name != "eps"}
+
+
+def ascent_of(
+    net: TwoLayerNetwork, x: Array, y: ArrayLike, eps: ArrayLike, *, keep_iterates: bool = False, **options: Any
+) -> AttackResult:
+    """`pgd` without a warning, its iterates on request; what is left out of the options has its defaults."""
+    return attack("pgd", net, x, y, radii=[eps], keep_iterates=keep_iterates, **arguments("pgd", options))[0]

@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     from pyfirstorder.validate import Points
 
 
-def bounds(value: object, points: Points) -> tuple[Array, Array] | None:
-    """Lower and upper bound per coordinate, rounded inwards to the type of the points, which must lie inside."""
+def bounds(value: object, points: Points, name: str = "x") -> tuple[Array, Array] | None:
+    """Lower and upper bound per coordinate, rounded inwards to the type of the points, which must lie inside.
+
+    ``name`` is what the points are called in a message.
+    """
     if value is None:
         return None
     rows = points.rows
@@ -30,7 +33,7 @@ def bounds(value: object, points: Points) -> tuple[Array, Array] | None:
             box = _box(value, points.shape[1:], rows.shape[1], rows.dtype)
     except MemoryError as error:
         raise checks.out_of_memory("bounds", error) from None
-    _require_inside(points, box)
+    _require_inside(name, points, box)
     return arrays.beside(box.lower, rows), arrays.beside(box.upper, rows)
 
 
@@ -76,7 +79,7 @@ def _box(value: Sequence[object], sample_shape: tuple[int, ...], features: int, 
     return _Box((lower, upper), (near_lower, near_upper), *inside)
 
 
-def _require_inside(points: Points, box: _Box) -> None:
+def _require_inside(name: str, points: Points, box: _Box) -> None:
     """The points, but for those that are marked, must lie between the nearest numbers to the bounds."""
     rows = points.rows
     lower, upper = (arrays.beside(side, rows) for side in box.nearest)
@@ -88,15 +91,16 @@ def _require_inside(points: Points, box: _Box) -> None:
     if outside.any():
         row, j = divmod(int(np.argmax(outside)), outside.shape[1])
         raise ValueError(
-            f"x: expected values within bounds, got {rows[row, j]} outside [{box.exact[0][j]:g}, {box.exact[1][j]:g}] "
-            f"first in row {row}, coordinate {j}; {_into_the_box(rows[row].max(), box)}"
+            f"{name}: expected values within bounds, got {rows[row, j]} outside "
+            f"[{box.exact[0][j]:g}, {box.exact[1][j]:g}] "
+            f"first in row {row}, coordinate {j}; {_into_the_box(name, rows[row].max(), box)}"
         )
 
 
-def _into_the_box(largest: float, box: _Box) -> str:
-    """What makes x lie inside: images of 0 to 255 are divided, others are clipped."""
+def _into_the_box(name: str, largest: float, box: _Box) -> str:
+    """What makes points lie inside: images of 0 to 255 are divided, others are clipped."""
     is_of_bytes = 2 < largest <= 255 and (box.exact[0] == 0).all() and (box.exact[1] == 1).all()
-    return "scale x into them, x / 255" if is_of_bytes else "scale x into them, or clip it to them"
+    return f"scale {name} into them, {name} / 255" if is_of_bytes else f"scale {name} into them, or clip it to them"
 
 
 def _inwards(rounded: Array, exact: Array, inside: float) -> Array:

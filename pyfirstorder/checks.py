@@ -87,6 +87,8 @@ def array(name: str, value: object, on_device: bool = False) -> Array:
         return value if value.flags.aligned else _aligned(name, value)
     if arrays.is_foreign(value):
         return arrays.read(name, value, on_device)
+    if hints.is_sparse(value):
+        raise TypeError(f"{name}: expected a dense array, got {describe(value)} that is sparse; pass {name}.toarray()")
     if np.ma.is_masked(value):
         raise ValueError(f"{name}: expected an array without masked elements, got {describe(value)}")
     try:

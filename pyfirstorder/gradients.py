@@ -166,18 +166,18 @@ def pull_back_twice(
     h = multiply(x, w.T) + b
     slope = ACTIVATIONS[name].derivative(h, parameter).astype(x.dtype)
     p, q = multiply(r, a), multiply(u, w.T)
-    bend = ACTIVATIONS[name].curvature(h, parameter).astype(x.dtype) * p * q
+    second = ACTIVATIONS[name].curvature(h, parameter).astype(x.dtype) * p * q
     along = slope * q
     weights = Parameters(
-        multiply((slope * p).T, u) + multiply(bend.T, x), bend.sum(axis=0), multiply(r.T, along), np.zeros_like(c)
+        multiply((slope * p).T, u) + multiply(second.T, x), second.sum(axis=0), multiply(r.T, along), np.zeros_like(c)
     )
-    return multiply(bend, w), multiply(along, a.T), weights
+    return multiply(second, w), multiply(along, a.T), weights
 
 
 def hessian_vector_product(
     weights: Weights,
     slope: Array,
-    bend: Array,
+    unit_curvature: Array,
     output: Array,
     v: Array,
     multiply: Multiply = np.matmul,
@@ -185,11 +185,11 @@ def hessian_vector_product(
 ) -> Array:
     """The Hessian of the loss in x times v (B, d), row by row.
 
-    With ``slope = σ'(h)`` and ``bend = σ''(h) ⊙ Aᵀr`` (B, m), ``output = ∂²L/∂z²`` (B, k, k) and ``q = W v``:
-    ``Wᵀ(bend ⊙ q + slope ⊙ Aᵀ output A (slope ⊙ q))``.  W stands on the left, because v has few rows and the engine
-    packs what stands on the right; ``transposed`` is a contiguous Wᵀ for calls that repeat.
+    With ``slope = σ'(h)`` and ``unit_curvature = σ''(h) ⊙ Aᵀr`` (B, m), ``output = ∂²L/∂z²`` (B, k, k) and ``q = W v``:
+    ``Wᵀ(unit_curvature ⊙ q + slope ⊙ Aᵀ output A (slope ⊙ q))``.  W stands on the left, because v has few rows and the
+    engine packs what stands on the right; ``transposed`` is a contiguous Wᵀ for calls that repeat.
     """
     w, a = weights.hidden_weight, weights.output_weight
     q = multiply(w, v.T).T
     along = np.einsum("bij,bj->bi", output, multiply(slope * q, a.T))
-    return multiply(w.T if transposed is None else transposed, (bend * q + slope * multiply(along, a)).T).T
+    return multiply(w.T if transposed is None else transposed, (unit_curvature * q + slope * multiply(along, a)).T).T

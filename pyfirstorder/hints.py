@@ -45,6 +45,21 @@ _ARGUMENTS = {
     "output_weight": "A a w2 W2",
     "output_bias": "c b2",
     "activation": "act act_fn activation_fn nonlinearity sigma",
+    "hidden_features": "hidden hidden_size hidden_sizes hidden_dim hidden_units hidden_layer_sizes n_hidden width "
+    "units m",
+    "learning_rate": "lr eta learning_rate_init step_size alpha",
+    "epochs": "n_epochs num_epochs nb_epochs max_iter n_iter iterations steps",
+    "batch_size": "batch bs minibatch_size",
+    "optimizer": "optim opt solver",
+    "weight_decay": "wd",
+    "l2_penalty": "l2 l2_reg l2_regularization",
+    "validation": "val validation_data validation_set eval_set",
+    "adversary": "attack",
+    "x0": "x x_clean clean x_natural images inputs",
+    "x_adv": "adv adversarial x_best points ends",
+    "starts": "restarts n_starts num_starts",
+    "top": "k n_eigenvalues",
+    "span": "extent limits",
 }
 # Values of theirs, without case, spaces, dashes and underscores.
 _VALUES = {
@@ -58,6 +73,7 @@ _VALUES = {
     "gelu_tanh": "gelunew geluapproximate",
     "normalized": "l2 normalised",
 }
+_ALIKE = 0.8  # of difflib's ratio: "steps" and "eps" have 0.75
 _MODELS = {  # packages of what a model is made of, the first that is found
     "keras": "make a network of it with pyfirstorder.interop.models.from_keras(model)",
     "foolbox": "attack it with pyfirstorder.interop.foolbox",
@@ -111,7 +127,7 @@ def _meant(name: str, known: list[str], others: dict[str, str]) -> list[str]:
     plain = _plain(name)
     same = [own for own in known if _plain(own) == plain]
     listed = [own for own in known if name in others.get(own, "").split() or plain in others.get(own, "").split()]
-    return (same or listed or difflib.get_close_matches(name, known, 1, 0.75))[:1]
+    return (same or listed or difflib.get_close_matches(name, known, 1, _ALIKE))[:1]
 
 
 def _plain(name: str) -> str:
@@ -134,6 +150,16 @@ def for_model(value: object) -> str:
     if any(kind.__name__ == "TwoLayerNetwork" for kind in type(value).__mro__):
         return "; a TwoLayerNetwork goes to pyfirstorder.pgd, apgd and evaluate themselves"
     return next((f"; {words}" for package, words in _MODELS.items() if package in packages), "")
+
+
+def is_sparse(value: object) -> bool:
+    """Whether it is a sparse matrix or array of SciPy's kind, which NumPy would take for a single object."""
+    return hasattr(value, "toarray") and hasattr(value, "nnz")
+
+
+def is_radius(name: str) -> bool:
+    """Whether the name of an argument is ``eps`` or what others call it."""
+    return name == "eps" or name in _ARGUMENTS["eps"].split()
 
 
 def is_state_dict(value: object) -> bool:

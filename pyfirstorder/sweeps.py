@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,10 +12,9 @@ from pyfirstorder.arrays import beside, in_main_memory
 from pyfirstorder.attacks import attack
 from pyfirstorder.problem import Status
 from pyfirstorder.results import AttackResult, MinimalRadius, RobustnessCurve, as_numpy, in_kind_of, warn_of_ends
-from pyfirstorder.settings import ALGORITHMS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import ArrayLike
 
@@ -78,7 +76,7 @@ def robustness_curve(
     array([1., 0.])
     """
     radii = validate.increasing("eps", eps)
-    arguments = _arguments(algorithm, options)
+    arguments = ascent.arguments(algorithm, options)
     if checks.flag("warm_start", warm_start):
         results: list[AttackResult] = []
         for radius in radii:
@@ -90,7 +88,7 @@ def robustness_curve(
     for below, above in pairwise(results):
         _carry_over(below, above)
     kept = ("loss", "targeted", "on_invalid", "backend", "threads")
-    at_rest = _arguments("pgd", {"steps": 0, **{name: arguments[name] for name in kept}})
+    at_rest = ascent.arguments("pgd", {"steps": 0, **{name: arguments[name] for name in kept}})
     clean = attack("pgd", net, x, y, radii=[0.0], **at_rest)[0]
     return RobustnessCurve(
         eps=radii,
@@ -161,7 +159,15 @@ def minimal_eps(
     own = sorted({"early_stop", "keep"} & set(options))
     if own:
         raise TypeError(f"minimal_eps has no argument {', '.join(own)}: it needs its own")
-    arguments = _arguments(algorithm, {"norm": norm, "bounds": bounds, **options, "early_stop": True, "keep": "last"})
+    radii = sorted(filter(hints.is_radius, options))
+    if radii:
+        raise TypeError(
+            f"minimal_eps has no argument {', '.join(radii)}, because it searches for the radius; did you mean "
+            "eps_max, at which the search begins?"
+        )
+    arguments = ascent.arguments(
+        algorithm, {"norm": norm, "bounds": bounds, **options, "early_stop": True, "keep": "last"}
+    )
     points = validate.points("x", x, net.in_features, mark_invalid=arguments["on_invalid"] == "mark", on_device=True)
     largest = _largest_radius(eps_max, bounds, points, norm)
     samples = len(points.rows)
@@ -197,21 +203,6 @@ def _bisect(lower: Array, upper: Array, tol: float) -> tuple[Array, Array]:
     with np.errstate(invalid="ignore"):  # infinity: no success yet
         middle = lower + (upper - lower) / 2
         return middle, np.isfinite(upper) & (upper - lower > tol) & (lower < middle) & (middle < upper)
-
-
-def _arguments(algorithm: str, options: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of an attack: its defaults, and what the caller gave instead."""
-    functions: dict[str, Callable[..., AttackResult]] = {"pgd": ascent.pgd, "apgd": ascent.apgd}
-    function = functions[checks.choice("algorithm", algorithm, ALGORITHMS)]
-    defaults = {
-        name: parameter.default
-        for name, parameter in inspect.signature(function).parameters.items()
-        if parameter.kind is parameter.KEYWORD_ONLY and name != "eps"
-    }
-    unknown = set(options) - set(defaults)
-    if unknown:
-        raise TypeError(hints.no_argument(algorithm, sorted(unknown), defaults))
-    return defaults | options
 
 
 def _carry_over(below: AttackResult, above: AttackResult) -> None:

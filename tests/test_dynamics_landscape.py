@@ -166,7 +166,7 @@ def test_a_trajectory_is_projected_onto_the_plane_and_its_distance_is_told():
     path[3] = np.nan
     surface = dynamics.landscape(net, x, 0.0, plane, trajectories=[path])
     np.testing.assert_allclose(surface.trajectories[0], [[0, 0], [1, 0], [2, 0]], atol=1e-15)
-    np.testing.assert_allclose(surface.distances[0], [0, 0, 4], atol=1e-15)
+    np.testing.assert_allclose(surface.off_plane_distances[0], [0, 0, 4], atol=1e-15)
 
 
 def test_the_default_span_holds_the_ball_and_the_trajectories():
@@ -281,7 +281,7 @@ def test_a_picture_shows_surface_ball_and_trajectory_in_coordinates_of_the_plane
     np.testing.assert_array_equal(found["ascent, projected"], surface.trajectories[0])
     np.testing.assert_array_equal(found["its end"], surface.trajectories[0][-1:])
     np.testing.assert_array_equal(found["edge of ball and box"], surface.boundary)
-    np.testing.assert_array_equal(found["the sample"], surface.centre[None])
+    np.testing.assert_array_equal(found["the sample, projected"], surface.centre[None])
     assert panel.get_xlim() == (surface.axes[0][0], surface.axes[0][-1])
 
 
@@ -317,17 +317,33 @@ PLANE = dynamics.random_plane(X)
     ("call", "error", "message"),
     [
         (lambda: dynamics.landscape("net", X, 0, PLANE, span=1.0), TypeError, "net: expected a TwoLayerNetwork"),
-        (lambda: dynamics.landscape(NET, np.zeros(5), 0, PLANE, span=1.0), ValueError, "x: expected shape"),
+        (
+            lambda: dynamics.landscape(NET, np.zeros(5), 0, PLANE, span=1.0),
+            ValueError,
+            "x: expected one sample of 6 numbers",
+        ),
         (lambda: dynamics.landscape(NET, X, 3, PLANE, span=1.0), ValueError, "y: expected class indices from 0 to 2"),
-        (lambda: dynamics.landscape(NET, X, 0, PLANE), ValueError, "span: expected a number without"),
-        (lambda: dynamics.landscape(NET, X, 0, PLANE, eps=0.0), ValueError, "span: expected a number, because"),
-        (lambda: dynamics.landscape(NET, X, 0, PLANE, span="wide"), TypeError, "span: expected a number or"),
+        (lambda: dynamics.landscape(NET, X, 0, PLANE), ValueError, "span: .* no ball, box or trajectory"),
+        (
+            lambda: dynamics.landscape(NET, X, 0, PLANE, eps=0.0),
+            ValueError,
+            "span: .* because ball and traj.* are one point",
+        ),
+        (
+            lambda: dynamics.landscape(NET, X, 0, PLANE, span="wide"),
+            TypeError,
+            r"span: expected a number, .* \[\(low, high\), \(low, high\)\], got 'wide'",
+        ),
         (
             lambda: dynamics.landscape(NET, X, 0, PLANE, span=-1.0),
             ValueError,
-            "span: expected finite numbers, and each",
+            "span: expected finite numbers, (each low below its high|above 0)",
         ),
-        (lambda: dynamics.landscape(NET, X, 0, PLANE, span=[[0, 1]]), ValueError, "span: expected a number or 2 pairs"),
+        (
+            lambda: dynamics.landscape(NET, X, 0, PLANE, span=[[0, 1]]),
+            ValueError,
+            r"span: expected a number, half the .*\(low, high\)",
+        ),
         (lambda: dynamics.landscape(NET, X, 0, PLANE, span=1.0, points=1), ValueError, "points: expected an integer"),
         (
             lambda: dynamics.landscape(NET, X, 0, PLANE, span=1.0, eps=-1.0),
@@ -350,7 +366,7 @@ PLANE = dynamics.random_plane(X)
             ValueError,
             "plane: expected orthonormal directions",
         ),
-        (lambda: dynamics.landscape(NET, X, 0, X, span=1.0), TypeError, "planes: expected a sequence of 1 planes"),
+        (lambda: dynamics.landscape(NET, X, 0, X, span=1.0), TypeError, "plane: expected a Plane, as random_plane"),
         (
             lambda: dynamics.landscapes(NET, X[None], [0], [], span=1.0),
             ValueError,

@@ -258,7 +258,11 @@ NET, X = make_network(6, 8, 3), np.zeros((1, 6))
         (lambda: dynamics.distinct_maxima(NET, X, [0], eps=np.inf), ValueError, "eps: expected finite radii above 0"),
         (lambda: dynamics.distinct_maxima(NET, X, [0], eps=1.0, starts=0), ValueError, "starts: expected an integer"),
         (lambda: dynamics.distinct_maxima(NET, X, [0], eps=1.0, tol=-1.0), ValueError, "tol: expected a number from 0"),
-        (lambda: dynamics.distinct_maxima(NET, X, [0], eps=1.0, restarts=2), TypeError, "restarts: not an option"),
+        (
+            lambda: dynamics.distinct_maxima(NET, X, [0], eps=1.0, restarts=2),
+            TypeError,
+            "has no argument restarts; did you mean starts",
+        ),
         (
             lambda: dynamics.distinct_maxima(NET, X, [0], eps=1.0, random_start=False),
             ValueError,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from support import ACTIVATION_NAMES
@@ -9,6 +11,7 @@ from support import ACTIVATION_NAMES
 import pyfirstorder as fo
 from pyfirstorder.dynamics import Verdict, stationarity
 from pyfirstorder.dynamics.curvature import curvature, largest_eigenvalue
+from pyfirstorder.dynamics.feasibility import lengths, require_feasible
 from pyfirstorder.gradients import hessian_vector_product
 from pyfirstorder.validate import objective as make_objective
 
@@ -88,7 +91,7 @@ def test_hessian_vector_products_are_the_differences_of_gradients(activation, lo
     x = np.random.default_rng(3).standard_normal((1, 6))
     y = make_targets(loss, k, 1)
     terms = terms_of(net, x, y, loss, targeted)
-    rows = [part.repeat(6, axis=0) for part in (terms.slope, terms.bend, terms.output)]
+    rows = [part.repeat(6, axis=0) for part in (terms.slope, terms.unit_curvature, terms.output)]
     found = hessian_vector_product(terms.weights, *rows, np.eye(6))
     expected = hessian_by_differences(net, x[0], y, loss, targeted)
     np.testing.assert_allclose(found, expected, atol=ACCURACY_OF_DIFFERENCES * (1 + np.abs(expected).max()))
@@ -103,7 +106,9 @@ def test_the_methods_agree_on_free_coordinates_and_across_a_normal(d, m, activat
     x, y = rng.standard_normal((1, d)), make_targets(loss, 5, 1)
     terms = terms_of(net, x, y, loss)
     hessian = hessian_vector_product(
-        terms.weights, *(part.repeat(d, axis=0) for part in (terms.slope, terms.bend, terms.output)), np.eye(d)
+        terms.weights,
+        *(part.repeat(d, axis=0) for part in (terms.slope, terms.unit_curvature, terms.output)),
+        np.eye(d),
     )
     bound = EIGENVALUE_ACCURACY * max(np.linalg.norm(hessian, 2), 1)
     for free in (np.ones(d, bool), rng.random(d) < 0.8, rng.random(d) < 0.6):
@@ -280,13 +285,15 @@ def test_a_vertex_of_the_l1_ball_with_the_largest_slope_is_a_maximum():
     assert found.largest_eigenvalue[0] == -np.inf
 
 
-@pytest.mark.parametrize(("bend", "verdict"), [(-1.0, Verdict.BOUNDARY_MAXIMUM), (1.0, Verdict.SADDLE)])
-def test_an_edge_of_the_l1_ball_is_decided_along_the_edge(bend, verdict):
-    net = diagonal([bend, bend, 0.0], [3.0 - bend, 3.0 - bend, 0.5])  # slope 3 in both where x = ½
+@pytest.mark.parametrize(("curvature_along", "verdict"), [(-1.0, Verdict.BOUNDARY_MAXIMUM), (1.0, Verdict.SADDLE)])
+def test_an_edge_of_the_l1_ball_is_decided_along_the_edge(curvature_along, verdict):
+    net = diagonal(
+        [curvature_along, curvature_along, 0.0], [3.0 - curvature_along, 3.0 - curvature_along, 0.5]
+    )  # slope 3 in both where x = ½
     found = judge(net, np.array([[0.5, 0.5, 0.0]]), eps=1.0, norm="l1")
     assert found.verdict[0] == verdict
     np.testing.assert_allclose(found.multiplier, 3.0)
-    np.testing.assert_allclose(found.largest_eigenvalue, 2 * bend)
+    np.testing.assert_allclose(found.largest_eigenvalue, 2 * curvature_along)
 
 
 def test_a_coordinate_at_the_box_leaves_the_l1_edge():
@@ -355,6 +362,97 @@ def test_a_radius_of_zero_leaves_no_direction():
         assert found.free[0] == 0
 
 
+# ------------------------------------------------------------------ points outside of ball or box
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_a_point_outside_of_the_ball_is_refused_with_its_row_and_what_to_do(norm):
+    center, direction = np.full((3, 4), 0.5), np.array([0.2, 0.0, 0.0, 0.0])
+    ends = center + np.array([[0.5], [2.0], [3.0]]) * direction  # half, twice and three times the radius
+    words = f"x_adv: .* {norm} ball of radius 0.2 around x0, got one at distance 0.4 first in row 1, 0.2 outside; "
+    with pytest.raises(ValueError, match=words):
+        judge(make_network(4, 5, 1), ends, center=center, eps=0.2, norm=norm)
+    moved = fo.project(ends - center, eps=0.2, norm=norm, x=center)  # what the message says to do
+    assert judge(make_network(4, 5, 1), center + moved, center=center, eps=0.2, norm=norm).slack.min() > -1e-9
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_a_point_outside_of_the_box_is_refused_with_its_row_and_coordinate(norm):
+    center = np.full((3, 4), 0.9)
+    ends = center.copy()
+    ends[2, 1] = 1.05
+    with pytest.raises(ValueError, match=r"x_adv: .* bounds, got 1.05 at coordinate 1 first in row 2, 0.05 outside; "):
+        judge(make_network(4, 5, 1), ends, center=center, eps=0.2, norm=norm, bounds=(0, 1))
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_what_lies_outside_by_more_than_is_rounded_is_refused(norm):
+    """The tolerance is a hundred-thousandth of the radius and what float32 rounds: ten times as much lies outside."""
+    center, eps = np.zeros((1, 3)), 0.5
+    for share, is_refused in ((1 + 5e-6, False), (1 + 1e-4, True)):
+        ends = np.array([[eps * share, 0.0, 0.0]])
+        if is_refused:
+            with pytest.raises(ValueError, match="first in row 0"):
+                judge(make_network(3, 5, 1), ends, center=center, eps=eps, norm=norm)
+        else:
+            assert judge(make_network(3, 5, 1), ends, center=center, eps=eps, norm=norm).verdict.shape == (1,)
+
+
+@pytest.mark.parametrize("attack", ["pgd", "apgd", "minimal_eps", "evaluate"])
+@pytest.mark.parametrize("bounds", [None, (0.1, 0.6)])  # float32(0.6) is above 0.6
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_no_point_of_an_attack_is_refused_nor_after_a_conversion(norm, bounds, attack):
+    net, rng = make_network(12, 9, 3), np.random.default_rng(5)
+    y = rng.integers(0, 3, 20)
+    eps = {"linf": 0.03, "l2": 0.2, "l1": 1.0}[norm]
+    task = {"norm": norm, "bounds": bounds}
+    for dtype in (np.float32, np.float64):
+        x = rng.uniform(0.05, 0.65, (20, 3, 2, 2)).clip(0.1, 0.6).astype(dtype)
+        if attack == "minimal_eps":
+            found = fo.minimal_eps(net, x, y, eps_max=eps, steps=5, **task)
+            radii, ends = np.where(np.isfinite(found.eps), found.eps, eps), found.x_adv
+        elif attack == "evaluate":
+            radii, ends = eps, fo.evaluate(net, x, y, eps=eps, restarts=1, steps=5, **task).x_adv
+        else:
+            run = getattr(fo, attack)(net, x, y, eps=eps, steps=15, random_start=True, **task)
+            radii, ends = eps, run.x_adv
+        for other in (np.float32, np.float64):
+            # to the other type and back, and beside samples that were never rounded to the narrower one
+            for start, end in (
+                (x, ends.astype(other).astype(dtype)),
+                (x.astype(other), ends.astype(other)),
+                (x, ends.astype(other)),
+            ):
+                found = stationarity(net, end, y, x0=start, eps=radii, **task)
+                assert found.verdict.shape == (20,)
+
+
+@pytest.mark.parametrize("narrow", ["x0", "x_adv"])
+def test_points_of_two_types_are_judged_as_those_of_the_narrower(narrow):
+    net, rng = fo.random_network(784, 32, "identity", dtype=np.float64), np.random.default_rng(0)
+    x, y = rng.random((4, 784)), np.ones(4)
+    ends = fo.pgd(net, x, y, eps=0.01, loss="linear", steps=10).x_adv
+    points = {"x0": x, "x_adv": ends}
+    mixed = points | {narrow: points[narrow].astype(np.float32)}
+    both = {name: part.astype(np.float32) for name, part in points.items()}
+    found, same = (stationarity(net, y=y, eps=0.01, loss="linear", **each) for each in (mixed, both))
+    np.testing.assert_array_equal(found.verdict, Verdict.BOUNDARY_MAXIMUM)
+    np.testing.assert_allclose(found.tol, same.tol, rtol=1e-6)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+@pytest.mark.parametrize("size", [1e-300, 1e200, 1e307])
+def test_radii_of_any_size_are_measured_without_overflow(size, norm):
+    x = size * np.random.default_rng(1).standard_normal((4, 6))
+    delta = fo.project(size * np.ones((4, 6)), eps=size, norm=norm, x=x)
+    room, eps = (np.full_like(x, -np.inf), np.full_like(x, np.inf)), np.full(4, size)
+    require_feasible(norm, x, x + delta, eps, room)
+    np.testing.assert_allclose(lengths(norm, delta), eps, rtol=1e-5)
+    words = re.escape(f"radius {size:g} around x0, got one at distance {2 * size:g} first in row 0")
+    with pytest.raises(ValueError, match=words):
+        require_feasible(norm, np.zeros((1, 6)), 2 * size * np.eye(1, 6), eps[:1], tuple(side[:1] for side in room))
+
+
 @pytest.mark.parametrize(("activation", "linear"), [("relu", True), ("leaky_relu(0.1)", True), ("tanh", False)])
 def test_piecewise_linear_networks_say_so(activation, linear):
     net = make_network(4, 5, 3, activation)
@@ -388,6 +486,11 @@ def test_images_are_rows_and_a_batch_is_its_samples(d):
         ({"curvature_tol": "small"}, TypeError, "curvature_tol: expected a number"),
         ({"x0": np.ones((2, 4))}, ValueError, "x_adv: expected shape"),
         ({"x_adv": np.full((1, 4), np.nan)}, ValueError, "x_adv: expected finite numbers"),
+        (
+            {"x0": np.full((1, 4), 1.5), "bounds": (0, 1)},
+            ValueError,
+            "x0: expected values within bounds, got 1.5 outside",
+        ),
         ({"norm": 3}, ValueError, "norm: expected"),
         ({"eps": -0.1}, ValueError, "eps: expected numbers of at least 0"),
     ],

@@ -130,9 +130,16 @@ def test_only_the_base_is_in_all_sweeps():
 def measured(cell, **values):
     """A row of any experiment: a little apart in each repetition, so that intervals have a width."""
     shift = 1 + 0.01 * cell["repetition"]
-    common = {"maxima": 1.0, "saddle": 0.0, "within_steps": 1.0, "residual": 1e-4, "of_bound": 0.5, "rise": 0.4}
+    common = {
+        "maxima": 1.0,
+        "saddle": 0.0,
+        "within_steps": 1.0,
+        "residual": 1e-4,
+        "of_bound": 0.5,
+        "relative_increase": 0.4,
+    }
     common |= {"converged": 1.0, "coarse_within_steps": 1.0, "of_maximum": 0.9, "of_maximum_many": 0.99}
-    common |= {"reached_many": 0.8, "maximum_of_bound": 0.7, "median_steps": 10.0 * shift}
+    common |= {"maximum_attained": 0.8, "maximum_of_bound": 0.7, "median_steps": 10.0 * shift}
     scaled = {name: value * shift for name, value in values.items() if name not in ("maxima", "median_steps")}
     return {**cell, **common, **values, **scaled}
 
@@ -155,26 +162,28 @@ def scale_rows(name, small, large):
     return [measured(cell, **(small if cell["scale"] == least else large)) for cell in cells]
 
 
-REGULAR = {"median_steps": 5.0, "bend": 0.1, "spread": 0.1, "distinct": 1.0}
-ROUGH = {"median_steps": 50.0, "bend": 3.0, "spread": 1.0, "distinct": 4.0}
+REGULAR = {"median_steps": 5.0, "relative_curvature": 0.1, "spread": 0.1, "distinct": 1.0}
+ROUGH = {"median_steps": 50.0, "relative_curvature": 3.0, "spread": 1.0, "distinct": 4.0}
 
 
 def surface_rows(shares):
     cells = EXPERIMENTS["landscape"].cells(QUICK)
     scales = sorted({cell["scale"] for cell in cells})
-    return [measured(cell, unexplained=shares[scales.index(cell["scale"])]) for cell in cells]
+    return [measured(cell, residual_variance=shares[scales.index(cell["scale"])]) for cell in cells]
 
 
 def training_rows(small, large, at_start=(1.0, 1.0)):
-    """Losses that fall at these rates; the second of the learning rates always diverges."""
+    """Losses that fall at these rates at the second of the learning rates, more slowly at others; the last diverges."""
     rows = []
     cells = EXPERIMENTS["training"].cells(QUICK)
     least, bad = min(cell["scale"] for cell in cells), max(cell["rate"] for cell in cells)
+    best = sorted({cell["rate"] for cell in cells if cell["rates"] == training_speed.OWN})[1]
     for cell in cells:
         is_small = cell["scale"] == least
         before = at_start[0 if is_small else 1] * (1 + 0.01 * cell["repetition"])
         for epoch in range(cell["epochs"] + 1):
-            share = math.exp(-epoch * (small if is_small else large))
+            slower = 1.0 if cell["rate"] == best else 0.9
+            share = math.exp(-epoch * (small if is_small else large) * slower)
             if cell["rate"] == bad and epoch:
                 share = math.inf
             rows.append({**cell, "epoch": epoch, "loss": share * before, "share": share})
@@ -195,12 +204,12 @@ MADE_UP = {
     "input scale, all": ("input-scale", scale_rows("input-scale", REGULAR, ROUGH), Verdict.HOLDS),
     "input scale, against": (
         "input-scale",
-        scale_rows("input-scale", REGULAR | {"bend": 9.0}, ROUGH),
+        scale_rows("input-scale", REGULAR | {"relative_curvature": 9.0}, ROUGH),
         Verdict.IN_PART,
     ),
     "input scale, one of four": (
         "input-scale",
-        scale_rows("input-scale", REGULAR, REGULAR | {"bend": 9.0}),
+        scale_rows("input-scale", REGULAR, REGULAR | {"relative_curvature": 9.0}),
         Verdict.IN_PART,
     ),
     "input scale, reversed": ("input-scale", scale_rows("input-scale", ROUGH, REGULAR), Verdict.DOES_NOT_HOLD),
@@ -231,6 +240,12 @@ def test_every_verdict_of_every_experiment_is_tried():
     assert {(name, verdict) for name, _, verdict in MADE_UP.values()} == {(n, v) for n in NAMES for v in Verdict}
 
 
+def test_every_setting_is_counted_once():
+    rows = convergence_rows()
+    smooth = {tuple(row[factor] for factor in BASE) for row in rows if not is_linear(row["activation"])}
+    assert f"in {len(smooth)} of {len(smooth)} settings" in EXPERIMENTS["convergence"].judge(rows).findings[0]
+
+
 def test_medians_beyond_the_steps_count_and_are_told():
     rows = convergence_rows(exponent=0.0, slow_only_for=2000)
     found = EXPERIMENTS["convergence"].judge(rows)
@@ -248,9 +263,65 @@ def test_piecewise_linear_networks_are_told_apart():
 def test_a_rate_that_diverges_is_never_the_best():
     rows = training_rows(0.5, 0.2)
     rates = {row["rate"] for row in rows if row["rates"] == training_speed.OWN}
-    best, interval = training_speed.best_rate(rows, 0.3, 8, "loss")
-    assert best == min(rates)
-    assert math.isfinite(interval.mean)
+    best = training_speed.best_rate(rows, 0.3, 8, "loss")
+    assert best.rate == sorted(rates)[1]
+    assert math.isfinite(best.interval.mean)
+    assert not best.at_edge
+
+
+@pytest.mark.parametrize("place", ["smallest", "largest"])
+def test_a_best_rate_at_the_edge_of_the_grid_is_said_and_does_not_count_in_favour(place):
+    rows = training_rows(0.5, 0.2)
+    rates = sorted({row["rate"] for row in rows if row["rates"] == training_speed.OWN})
+    swapped = (
+        {rates[1]: rates[0], rates[0]: rates[1]} if place == "smallest" else {rates[1]: rates[-1], rates[-1]: rates[1]}
+    )
+    for row in rows:
+        if row["rates"] == training_speed.OWN and row["scale"] == 3.0:
+            row["rate"] = swapped.get(row["rate"], row["rate"])
+    found = EXPERIMENTS["training"].judge(rows)
+    assert training_speed.best_rate(rows, 3.0, 12, "loss").at_edge
+    assert found.verdict is Verdict.DOES_NOT_HOLD, "the larger scale may be faster at a rate that was not tried"
+    assert all("beyond the edge of the grid" in departure for departure in found.departures)
+    assert any("at an edge" in finding for finding in found.findings)
+
+
+def test_a_speed_that_stands_on_overshooting_rates_does_not_count_in_favour():
+    rows = training_rows(0.5, 0.2)
+    for row in rows:  # the small scale is fast only where its first epoch is a hundred times the loss before
+        if row["scale"] == 0.3 and row["rates"] == training_speed.OWN and math.isfinite(row["loss"]):
+            if row["rate"] == 3.0:
+                row["loss"], row["share"] = (v * (100 if row["epoch"] == 1 else 1) for v in (row["loss"], row["share"]))
+            elif row["epoch"]:
+                row["loss"] = row["share"] = 0.9
+    assert training_speed.best_rate(rows, 0.3, 12, "loss").rate == 3.0
+    assert training_speed.best_rate(rows, 0.3, 12, "loss", without_overshoot=True).rate != 3.0
+    found = EXPERIMENTS["training"].judge(rows)
+    assert found.verdict is Verdict.DOES_NOT_HOLD
+    assert all("at the best rate without overshoot" in each.rpartition("favour: ")[2] for each in found.departures)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_no_loss_of_a_first_epoch_is_compared(size):
+    rows = [{**EXPERIMENTS["training"].cells(size)[0], "epoch": 0}]
+    early, late = training_speed.moments_of(rows)
+    assert 1 < early < late == rows[0]["epochs"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_stands_behind_the_figures_is_counted_from_the_rows(name):
+    rows = next(rows for each, rows, _ in MADE_UP.values() if each == name)
+    told = EXPERIMENTS[name].counts(rows, RUN)
+    assert "3 (repetitions r = 0 to 2)" in told
+    assert f"({RUN.seed}, r" in told
+    for key in ("samples", "steps", "starts", "points", "epochs", "attack_steps"):
+        if key in rows[0]:
+            assert re.search(rf"\b{rows[0][key]}\b", told), key
+    others = [row | {"samples": 77, "repetition": row["repetition"] + 4} for row in rows]
+    told = EXPERIMENTS[name].counts(others, RUN._replace(seed=9))
+    assert "77" in told
+    assert "r = 4 to 6" in told
+    assert "(9, r" in told
 
 
 # ------------------------------------------------------------------ small cells
@@ -279,7 +350,6 @@ def test_cells_give_rows_of_plain_numbers(name):
             assert all(share is None or 0 <= share <= 1 for share in shares), row
 
 
-@pytest.mark.filterwarnings("ignore::pyfirstorder.results.NotFiniteWarning")
 def test_a_training_that_diverges_is_told_and_not_an_error():
     cell = {**training_speed.cells(QUICK)[0], "activation": "quadratic", "rate": 1e12, "samples": 60, "epochs": 3}
     rows = training_speed.run(cell, RUN)
@@ -306,17 +376,17 @@ def test_the_same_network_and_directions_at_every_scale():
 def test_ascents_do_not_overshoot_and_end_in_certified_maxima(scale):
     cell = {"d": 10, "m": 60, "activation": "tanh", "ratio": 0.3, "scale": scale, "samples": 8, "repetition": 0}
     problem = ascents.random_problem(cell, RUN)
-    around = ascents.look_around(problem, RUN)
-    found = ascents.ascend(problem, around.step_size, 2000, RUN, ascents.tolerance(problem, around))
+    local = ascents.local_geometry(problem, RUN)
+    found = ascents.ascend(problem, local.step_size, 2000, RUN, ascents.tolerance(problem, local))
     rises = np.diff(found.loss, axis=1)
     assert np.nanmin(rises) > -1e-9 * np.nanmax(found.loss)
-    row, attack = ascents.measure(problem, around, 2000, RUN)
+    row, attack = ascents.measure(problem, local, 2000, RUN)
     assert row["maxima"] == row["within_steps"] == 1.0
     assert row["residual"] <= ascents.STATIONARY_SHARE
     kinds = [kind.name.lower() for kind in dynamics.Verdict]
     assert sum(row[kind] for kind in kinds) == pytest.approx(1)
     bound = attained.of_bound(problem, attack, RUN)
-    assert 0 < bound["rise"] <= 1
+    assert 0 < bound["relative_increase"] <= 1
     assert 0 < bound["of_bound"] <= 1
 
 
@@ -340,7 +410,7 @@ def report(tmp_path_factory):
         experiment = EXPERIMENTS[name]
         rows = next(rows for each, rows, verdict in MADE_UP.values() if each == name and verdict is Verdict.IN_PART)
         figures = {figure: png_of(drawn) for figure, drawn in experiment.draw(rows, RUN).items()}
-        outcomes.append(Outcome(experiment, rows, experiment.judge(rows), figures, 1.0))
+        outcomes.append(Outcome(experiment, rows, experiment.judge(rows), experiment.counts(rows, RUN), figures, 1.0))
     for outcome in outcomes:
         write_outcome(outcome, folder)
     write_report(outcomes, "pyfirstorder reproduce all --seed 3", folder)
@@ -356,7 +426,7 @@ def test_the_report_has_every_claim_verdict_figure_and_departure(report):
         summary = next(line for line in text.splitlines() if line.startswith(f"| {experiment.name} |"))
         for words in (experiment.claim, judgement.verdict.value, judgement.key):
             assert words in summary
-        for words in (experiment.design, experiment.criterion, *judgement.findings):
+        for words in (experiment.design, experiment.criterion, outcome.counts, *judgement.findings):
             assert words in text
         for departure in judgement.departures:
             assert text.count(departure) == 2, "in the summary at the top and in its section"

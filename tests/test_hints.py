@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 import pyfirstorder as fo
-from pyfirstorder import hints
+from pyfirstorder import dynamics, hints
+from pyfirstorder.training import train
 
 RNG = np.random.default_rng(0)
 NET = fo.TwoLayerNetwork(RNG.standard_normal((16, 8)), RNG.standard_normal((3, 16)))
 X, Y = RNG.random((4, 8)), np.array([0, 1, 2, 0])
+LABORATORY = [name for name in dynamics.__all__ if inspect.isfunction(getattr(dynamics, name))]
 
 
 @pytest.mark.parametrize(
@@ -56,6 +58,64 @@ def test_weights_by_letters_are_answered_with_their_names():
         fo.TwoLayerNetwork(W=X, b=Y, A=X)
 
 
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: train(X, Y, hidden=3), r"train has no argument hidden; did you mean hidden_features\?"),
+        (lambda: train(X, Y, hidden_features=3, lr=3), r"train has no argument lr; did you mean learning_rate\?"),
+        (lambda: fo.certify(NET, X, Y, eps=0.1, steps=3), "certify has no argument steps; it has net, x, y, eps,"),
+        (lambda: dynamics.trace(NET, X, Y, epsilon=0.1), r"trace has no argument epsilon; did you mean eps\?"),
+        (lambda: dynamics.trace(NET, X, Y, eps=0.1, alpha=1), r"trace has no argument alpha; did you mean step_size\?"),
+        (
+            lambda: dynamics.stationarity(NET, X, Y, x=X, epsilon=0.1),
+            r"stationarity has no argument x, epsilon; did you mean x0 and eps\?",
+        ),
+        (lambda: dynamics.distinct_maxima(NET, X, Y, eps=0.1, restarts=3), r"did you mean starts\?"),
+        (lambda: dynamics.random_plane(X[0], random_state=3), r"random_plane has no argument .*; did you mean seed\?"),
+        (
+            lambda: fo.minimal_eps(NET, X, Y, eps=0.1),
+            r"minimal_eps has no argument eps, because it searches for the radius; did you mean eps_max, ",
+        ),
+        (lambda: fo.minimal_eps(NET, X, Y, epsilon=0.1), r"minimal_eps has no argument epsilon, .* mean eps_max, "),
+    ],
+)
+def test_names_that_the_laboratory_does_not_have_are_answered(call, words):
+    with pytest.raises(TypeError, match=words):
+        call()
+
+
+@pytest.mark.parametrize("name", [name for name in LABORATORY if name != "distinct_maxima"])
+def test_every_function_of_the_laboratory_says_what_it_has(name):
+    with pytest.raises(TypeError, match=f"^{name} has no argument abacus; it has "):
+        getattr(dynamics, name)(abacus=1)
+
+
+def test_a_sparse_matrix_is_answered_with_the_line_that_converts_it():
+    sparse = pytest.importorskip("scipy.sparse", reason="scipy is not installed")
+    for kind in (sparse.csr_matrix, sparse.csc_array, sparse.coo_array):
+        x = kind(X)
+        with pytest.raises(TypeError, match=r"^x: expected a dense array, got .* sparse; pass x.toarray\(\)$"):
+            fo.pgd(NET, x, Y, eps=0.1)
+        with pytest.raises(TypeError, match=r"^x: .*; pass x.toarray\(\)$"):
+            train(x, Y, hidden_features=3)
+        with pytest.raises(TypeError, match=r"^hidden_weight: .*; pass hidden_weight.toarray\(\)$"):
+            fo.TwoLayerNetwork(kind(NET.hidden_weight), NET.output_weight)
+        assert fo.forward(NET, x.toarray()).shape == (4, 3)
+
+
+def test_a_batch_where_one_sample_is_meant_is_answered_with_the_line_that_takes_one():
+    plane = dynamics.random_plane(X[0])
+    for call in (
+        lambda: dynamics.landscape(NET, X, Y, plane, span=1.0),
+        lambda: dynamics.hessian_plane(NET, X, Y),
+    ):
+        with pytest.raises(ValueError, match=r"^x: expected one sample of 8 .* shape \(4, 8\); take one .*, x\[0\] "):
+            call()
+    assert dynamics.landscape(NET, X[0], Y[0], plane, span=1.0, points=3).loss.shape == (3, 3)
+    with pytest.raises(ValueError, match=r"^x: expected one sample of 8 numbers, got shape \(3,\)$"):
+        dynamics.landscape(NET, X[0, :3], Y[0], plane, span=1.0)
+
+
 def test_an_argument_that_is_missing_is_said_by_python():
     with pytest.raises(TypeError, match="missing 1 required keyword-only argument: 'eps'"):
         fo.pgd(NET, X, Y)
@@ -69,7 +129,8 @@ def test_signatures_stay_exact(function):
 
 
 def test_every_name_that_is_suggested_is_an_argument():
-    functions = (fo.pgd, fo.apgd, fo.evaluate, fo.TwoLayerNetwork)
+    laboratory = (train, fo.certify, *(getattr(dynamics, name) for name in LABORATORY))
+    functions = (fo.pgd, fo.apgd, fo.evaluate, fo.TwoLayerNetwork, *laboratory)
     known = {name for function in functions for name in inspect.signature(function).parameters}
     assert set(hints._ARGUMENTS) <= known
 

@@ -80,7 +80,7 @@ def test_adversarial_training_withstands_more_than_plain_training():
 
 def test_a_loss_that_is_no_longer_finite_is_an_error():
     x, y = blobs()
-    with np.errstate(all="ignore"), pytest.raises(ValueError, match="learning_rate: the loss is no longer finite"):
+    with pytest.raises(ValueError, match="learning_rate: the loss is no longer finite"):
         train(x, np.eye(3)[y], hidden_features=8, loss="squared", optimizer="sgd", learning_rate=1e6, epochs=20)
 
 
@@ -97,7 +97,7 @@ def test_numbers_are_fitted_with_the_squared_loss():
 def test_weights_that_the_last_step_makes_infinite_are_an_error():
     x, y = blobs()
     options = {"optimizer": "sgd", "learning_rate": 3e38, "weight_decay": 10.0, "epochs": 1, "batch_size": len(x)}
-    with np.errstate(all="ignore"), pytest.raises(ValueError, match="learning_rate: the loss is no longer finite"):
+    with pytest.raises(ValueError, match="learning_rate: the loss is no longer finite"):
         train(x, y, hidden_features=8, **options)
 
 
@@ -275,3 +275,20 @@ def test_progress_rises_to_the_whole_and_changes_no_bit(capsys):
     capsys.readouterr()
     train(x, y, progress=True, **options)
     assert "train" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore::pyfirstorder.results.ZeroGradientWarning")  # says what it says of any training
+@pytest.mark.parametrize("adversary", [None, {"eps": 0.1, "norm": "l2", "steps": 3}])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize(
+    ("loss", "dtype"), [("squared", np.float32), ("logistic", np.float32), ("squared", np.float64)]
+)
+def test_a_training_that_diverges_is_an_error_that_names_the_rate_and_no_warning_of_numpy(
+    loss, dtype, optimizer, adversary
+):
+    x = np.random.default_rng(0).standard_normal((60, 5))
+    y = np.sign(x[:, 0]).astype(int if loss == "logistic" else float)
+    options = {"loss": loss, "dtype": dtype, "optimizer": optimizer, "adversary": adversary, "activation": "quadratic"}
+    rate = 1e30 if dtype == np.float32 else 1e37
+    with pytest.raises(ValueError, match=r"learning_rate: the loss is no longer finite in epoch [1-9] at 1e\+3[07]"):
+        train(x, y, hidden_features=7, learning_rate=rate, epochs=9, batch_size=20, weight_decay=10.0, **options)

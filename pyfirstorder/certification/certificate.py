@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyfirstorder import backends, boxes, checks, validate
+from pyfirstorder import backends, boxes, checks, hints, validate
 from pyfirstorder.attacks import make_objective
 from pyfirstorder.backends.reference.activations import ACTIVATIONS
 from pyfirstorder.backends.reference.attack import take_objective
@@ -122,6 +122,7 @@ def gap(certificate: Certificate, result: AttackResult) -> Array:
     return difference
 
 
+@hints.knows_other_names
 def certify(
     net: TwoLayerNetwork,
     x: Array,

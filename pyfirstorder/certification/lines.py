@@ -56,9 +56,9 @@ def offsets(name: str, parameter: float, lower: Array, upper: Array, slope: Arra
         if name not in _STRAIGHT:
             low, high = _inner(name, parameter, a, b, slope)
             least, most = np.minimum(least, low), np.maximum(most, high)
-    reach = np.maximum(np.abs(lower), np.abs(upper))
+    magnitude = np.maximum(np.abs(lower), np.abs(upper))
     size = np.maximum(np.abs(sigma(lower, parameter)), np.abs(sigma(upper, parameter)))
-    slack = _SLACK * (size + np.abs(slope) * reach + np.minimum(reach, 1.0))
+    slack = _SLACK * (size + np.abs(slope) * magnitude + np.minimum(magnitude, 1.0))
     return least - slack, most + slack
 
 

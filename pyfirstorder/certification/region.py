@@ -84,13 +84,13 @@ def hidden(weights: Weights, x: Array, allowed: Region, unit: float, multiply: M
     w, b = weights.hidden_weight.astype(np.float64), weights.hidden_bias.astype(np.float64)
     sizes = np.abs(w)
     at_x = multiply(x, w.T) + b
-    reach = multiply(allowed.radius, sizes.T)
+    half_width = multiply(allowed.radius, sizes.T)
     shift = multiply(allowed.centre, w.T)
-    low, high = shift - reach, shift + reach
+    low, high = shift - half_width, shift + half_width
     if allowed.norm != "linf":
         dual = allowed.eps[:, None] * np.linalg.norm(w, ord=_DUAL[allowed.norm], axis=1)
         low, high = np.maximum(low, -dual), np.minimum(high, dual)
-    scale = multiply(np.abs(x), sizes.T) + np.abs(b) + multiply(np.abs(allowed.centre), sizes.T) + reach
+    scale = multiply(np.abs(x), sizes.T) + np.abs(b) + multiply(np.abs(allowed.centre), sizes.T) + half_width
     error = np.where(may_overflow(scale, unit), np.inf, share(w.shape[1], unit) * scale)
     return Hidden(at_x, scale, error, at_x + low - error, at_x + high + error)
 

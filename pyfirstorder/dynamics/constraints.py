@@ -89,11 +89,11 @@ def _on_l2_sphere(
     on_sphere = length >= eps * (1 - SHORT_OF_RADIUS) - np.linalg.norm(rounding, axis=1)
     inside = np.where(at_lower | at_upper, 0, delta)
     square = np.sum(inside * inside, axis=1)
-    bends = on_sphere & (square > 0)
-    shift = np.where(bends, np.sum(gradient * inside, axis=1) / np.where(square > 0, square, 1), 0)
+    has_normal = on_sphere & (square > 0)
+    shift = np.where(has_normal, np.sum(gradient * inside, axis=1) / np.where(square > 0, square, 1), 0)
     multipliers = _face_multipliers(gradient - shift[:, None] * delta, at_lower, at_upper)
     multipliers[on_sphere & (eps <= 0)] = np.inf  # a ball of one point
-    return _gather(multipliers, shift * np.where(on_sphere, eps, 1), np.maximum(shift, 0), None, delta, bends, tol)
+    return _gather(multipliers, shift * np.where(on_sphere, eps, 1), np.maximum(shift, 0), None, delta, has_normal, tol)
 
 
 def _on_l1_sphere(
@@ -123,27 +123,27 @@ def _on_l1_sphere(
 
 
 def _gather(
-    multipliers: Array, ball: Array, shift: Array, is_kinked: Array | None, normal: Array, bends: Array, tol: Array
+    multipliers: Array, ball: Array, shift: Array, is_kinked: Array | None, normal: Array, has_normal: Array, tol: Array
 ) -> Conditions:
-    """``bends`` says where the ball constrains by a hyperplane across several coordinates."""
+    """``has_normal`` says where the ball constrains by a hyperplane across several coordinates."""
     active = ~np.isnan(multipliers)
     weak = active & (multipliers <= tol[:, None])
-    weak_ball = bends & (ball <= tol)
+    weak_ball = has_normal & (ball <= tol)
     strictness = np.min(np.where(active, multipliers, np.inf), axis=1, initial=np.inf)
-    strictness = np.where(bends, np.minimum(strictness, ball), strictness)
+    strictness = np.where(has_normal, np.minimum(strictness, ball), strictness)
     left_out = weak_ball if is_kinked is None else weak_ball | is_kinked.astype(bool)
     return Conditions(
         multiplier=ball,
         strictness=strictness,
         shift=shift,
-        is_active=active.any(axis=1) | bends,
+        is_active=active.any(axis=1) | has_normal,
         is_weak=weak.any(axis=1) | weak_ball,
-        wide=_space(~active | weak, normal, bends & ~left_out),
-        narrow=_space(~active, normal, bends),
+        wide=_space(~active | weak, normal, has_normal & ~left_out),
+        narrow=_space(~active, normal, has_normal),
     )
 
 
-def _space(free: Array, normal: Array, bends: Array) -> Space:
-    inside = np.where(free & bends[:, None], normal, 0)
+def _space(free: Array, normal: Array, has_normal: Array) -> Space:
+    inside = np.where(free & has_normal[:, None], normal, 0)
     length = np.linalg.norm(inside, axis=1, keepdims=True)
     return Space(free, inside / np.where(length > 0, length, 1))

@@ -42,7 +42,7 @@ class Curvature(NamedTuple):
     """Second-order terms at B points, float64."""
 
     weights: Weights
-    bend: Array  # σ''(h) ⊙ Aᵀr (B, m)
+    unit_curvature: Array  # σ''(h) ⊙ Aᵀr (B, m)
     slope: Array  # σ'(h) (B, m)
     output: Array  # R (B, k, k)
     scale: Array  # (B,), a bound of the sum of the magnitudes of all eigenvalues
@@ -69,12 +69,12 @@ def curvature(weights: Weights, x: Array, objective: Objective, multiply: Multip
     output = multiply(sigma.value(h, weights.parameter), a.T) + c
     _, residual, scale = evaluate(output, objective)
     slope = sigma.derivative(h, weights.parameter).astype(x.dtype)
-    bend = sigma.curvature(h, weights.parameter) * multiply(residual * scale[:, None], a)
+    unit_curvature = sigma.curvature(h, weights.parameter) * multiply(residual * scale[:, None], a)
     second = output_curvature(output, objective)
     lengths = np.linalg.norm(w, axis=1)
     columns = multiply(slope * lengths, np.abs(a).T)  # (B, k), bounds of the norms of the columns of Wᵀ S
-    bound = np.abs(bend) @ lengths**2 + np.einsum("bi,bij,bj->b", columns, np.abs(second), columns)
-    return Curvature(weights, bend, slope, second, bound, [], multiply)
+    bound = np.abs(unit_curvature) @ lengths**2 + np.einsum("bi,bij,bj->b", columns, np.abs(second), columns)
+    return Curvature(weights, unit_curvature, slope, second, bound, [], multiply)
 
 
 def largest_eigenvalue(terms: Curvature, row: int, free: Array, normal: Array, method: str) -> float:
@@ -87,7 +87,7 @@ def largest_eigenvalue(terms: Curvature, row: int, free: Array, normal: Array, m
         return -np.inf
     if terms.scale[row] == 0:
         return 0.0
-    if not terms.bend[row].any():
+    if not terms.unit_curvature[row].any():
         return _of_outputs(terms, row, chosen, across, dimension)
     units = len(terms.weights.hidden_weight)
     if method == "auto":
@@ -114,7 +114,7 @@ def _outputs(terms: Curvature, row: int) -> Array:
 def _middle(terms: Curvature, row: int) -> Array:
     s = _outputs(terms, row)
     middle = terms.multiply(s.T, terms.multiply(terms.output[row], s))
-    middle[np.diag_indices_from(middle)] += terms.bend[row]
+    middle[np.diag_indices_from(middle)] += terms.unit_curvature[row]
     return middle
 
 
@@ -135,7 +135,8 @@ def _gram(terms: Curvature, chosen: Array) -> Array:
 def _hessian(terms: Curvature, row: int, chosen: Array) -> Array:
     part, s, multiply = _columns(terms, chosen), _outputs(terms, row), terms.multiply
     outputs = multiply(s, part)
-    return multiply(part.T, terms.bend[row][:, None] * part) + multiply(outputs.T, multiply(terms.output[row], outputs))
+    of_units = multiply(part.T, terms.unit_curvature[row][:, None] * part)
+    return of_units + multiply(outputs.T, multiply(terms.output[row], outputs))
 
 
 def _dense(hessian: Array, normal: Array) -> float:
@@ -181,7 +182,7 @@ def _of_outputs(terms: Curvature, row: int, chosen: Array, normal: Array, dimens
 def _matrix_free(terms: Curvature, row: int, chosen: Array, normal: Array) -> float:
     beyond, part = float(terms.scale[row]), _columns(terms, chosen)
     weights, transposed = terms.weights._replace(hidden_weight=part), np.ascontiguousarray(part.T)
-    at_row = (terms.slope[row, None], terms.bend[row, None], terms.output[row, None])
+    at_row = (terms.slope[row, None], terms.unit_curvature[row, None], terms.output[row, None])
 
     def product(vector: Array) -> Array:
         """The Hessian across the normal, which itself is given an eigenvalue below all others."""

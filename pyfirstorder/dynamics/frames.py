@@ -24,7 +24,8 @@ class Frame(NamedTuple):
     centre: Array
     boundary: Array | None
     trajectories: tuple[Array, ...]
-    distances: tuple[Array, ...]
+    off_plane_distances: tuple[Array, ...]
+    centre_off_plane_distance: float
 
 
 def frame_of(plane: Plane, region: Region, paths: list[Array], span: Any, points: int) -> Frame:
@@ -34,32 +35,43 @@ def frame_of(plane: Plane, region: Region, paths: list[Array], span: Any, points
             raise ValueError(f"trajectories: expected iterates of {len(plane.origin)} numbers, got {path.shape[1]}")
     centre, boundary = plane.coordinates(region.x0), region.outline(plane)
     projected = tuple(plane.coordinates(path) for path in paths)
-    sides = _sides(span, centre, [part for part in (boundary, *projected) if part is not None])
+    shown = [part for part in (boundary, *projected) if part is not None]
+    sides = _sides(span, centre, shown, region.is_bounded())
     axes = tuple(np.linspace(low, high, points) for low, high in sides)
-    return Frame(axes, centre, boundary, projected, tuple(plane.distances(path) for path in paths))
+    away = tuple(plane.distances(path) for path in paths)
+    return Frame(axes, centre, boundary, projected, away, float(plane.distances(region.x0)))
 
 
-def _sides(span: Any, centre: Array, shown: list[Array]) -> list[tuple[float, float]]:
+def _sides(span: Any, centre: Array, shown: list[Array], is_bounded: bool) -> list[tuple[float, float]]:
     """The ends of each axis."""
     if span is None:
         if not shown:
-            raise ValueError("span: expected a number without trajectories and a ball that the plane meets, got None")
+            why = (
+                "the plane does not meet ball and box"
+                if is_bounded
+                else "there is no ball, box or trajectory to take it from"
+            )
+            raise ValueError(f"span: expected a number, half the width of the grid, because {why}; got None")
         corners = np.concatenate((centre[None], *shown))
         middle = 0.5 * (corners.min(axis=0) + corners.max(axis=0))
         half = _MARGIN * float(np.abs(corners - middle).max())
         if half == 0:
-            raise ValueError("span: expected a number, because ball and trajectories are one point, got None")
+            raise ValueError(
+                "span: expected a number, half the width of the grid, because ball and trajectories are one point; "
+                "got None"
+            )
         return [(float(c) - half, float(c) + half) for c in middle]
+    pairs = ", ".join(["(low, high)"] * len(centre))
+    wanted = f"a number, half the width of the grid, or lowest and highest coordinates, [{pairs}]"
     array = checks.array("span", span)
     if array.dtype.kind not in "iuf":
-        raise TypeError(
-            f"span: expected a number or a pair (low, high) for each direction, got {checks.describe(span)}"
-        )
+        raise TypeError(f"span: expected {wanted}, got {checks.describe(span)}")
     if array.shape not in ((), (len(centre), 2)):
-        raise ValueError(f"span: expected a number or {len(centre)} pairs (low, high), got shape {array.shape}")
+        raise ValueError(f"span: expected {wanted}, got shape {array.shape}")
     sides = np.stack((centre - array, centre + array), axis=1) if array.ndim == 0 else array.astype(np.float64)
     if not np.isfinite(sides).all() or not (sides[:, 0] < sides[:, 1]).all():
-        raise ValueError(f"span: expected finite numbers, and each low below its high, got {checks.describe(span)}")
+        said = "above 0" if array.ndim == 0 else "each low below its high"
+        raise ValueError(f"span: expected finite numbers, {said}, got {checks.describe(span)}")
     return [(float(low), float(high)) for low, high in sides]
 
 

@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
 
 class InputHessian(NamedTuple):
-    """``Fᵀ M F`` at one point, M = diag(bend) + Sᵀ R S."""
+    """``Fᵀ M F`` at one point, M = diag(unit_curvature) + Sᵀ R S."""
 
     factor: Array  # F (r, d)
-    bend: Array  # (r,)
+    unit_curvature: Array  # (r,)
     signal: Array  # S (k, r)
     output_hessian: Array  # R (k, k)
     magnitude: float  # a bound of the magnitudes of the eigenvalues
@@ -50,7 +50,7 @@ class InputHessian(NamedTuple):
         if "transposed" not in self.kept:
             self.kept["transposed"] = np.ascontiguousarray(self.factor.T)
         q = self.multiply(self.factor, u.T).T
-        back = self.bend * q + ((q @ self.signal.T) @ self.output_hessian) @ self.signal
+        back = self.unit_curvature * q + ((q @ self.signal.T) @ self.output_hessian) @ self.signal
         return self.multiply(self.kept["transposed"], back.T).T
 
     def dense(self) -> Array:
@@ -68,18 +68,18 @@ class InputHessian(NamedTuple):
             values = np.concatenate((of_matrix(np.linalg.eigvalsh, self._reduced()[0]), np.zeros(d - rows)))
         return np.sort(values)[::-1][:count]
 
-    def most_bent(self, count: int) -> tuple[Array, Array]:
+    def largest_in_magnitude(self, count: int) -> tuple[Array, Array]:
         """The ``count`` eigenvalues of largest magnitude, the largest first, and their eigenvectors as rows."""
         rows, d = self.factor.shape
         if min(rows, d) > lanczos.MOST_DENSE:
-            values, vectors = lanczos.most_bent(self._product, d, count)
+            values, vectors = lanczos.largest_in_magnitude(self._product, d, count)
         elif d <= rows:
             values, vectors = of_matrix(np.linalg.eigh, self.dense())
         else:
             reduced, basis = self._reduced()
             values, vectors = of_matrix(np.linalg.eigh, reduced)
             vectors = basis @ vectors
-            if rows < count:  # the rest of the space, in which the loss does not bend
+            if rows < count:  # the rest of the space, in which the loss has no curvature
                 values, vectors = np.pad(values, (0, count - rows)), np.pad(vectors, ((0, 0), (0, count - rows)))
         order = np.argsort(-np.abs(values), kind="stable")[:count]
         return values[order], np.ascontiguousarray(vectors[:, order].T)
@@ -94,7 +94,7 @@ class InputHessian(NamedTuple):
     def _seen_from(self, sides: Array) -> Array:
         """``G M Gᵀ`` for G (n, r): the part of the activation, and that of the loss, of rank k."""
         through = self.multiply(sides, self.signal.T)
-        made = self.multiply(sides * self.bend, sides.T) + (through @ self.output_hessian) @ through.T
+        made = self.multiply(sides * self.unit_curvature, sides.T) + (through @ self.output_hessian) @ through.T
         return 0.5 * (made + made.T)  # products round the two halves differently
 
     def _largest(self, count: int) -> Array:
@@ -136,4 +136,4 @@ def input_hessians(
                 k = len(outer)
                 yield InputHessian(multiply(signal, w), np.zeros(k), np.eye(k), outer, bound, multiply, {})
             else:
-                yield InputHessian(w, terms.bend[at], signal, outer, bound, multiply, kept)
+                yield InputHessian(w, terms.unit_curvature[at], signal, outer, bound, multiply, kept)

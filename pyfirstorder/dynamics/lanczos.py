@@ -33,7 +33,7 @@ def largest(product: Callable[[Array], Array], size: int, count: int, magnitude:
     return _eigsh(shifted, size, count, "LA", ACCURACY, normal)[0] - magnitude
 
 
-def most_bent(product: Callable[[Array], Array], size: int, count: int) -> tuple[Array, Array]:
+def largest_in_magnitude(product: Callable[[Array], Array], size: int, count: int) -> tuple[Array, Array]:
     """The ``count`` eigenvalues of largest magnitude, and their eigenvectors as columns."""
     return _eigsh(product, size, count, "LM", 0.0, None)
 

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from pyfirstorder import backends, boxes, checks, validate
+from pyfirstorder import backends, boxes, checks, hints, validate
 from pyfirstorder.attacks import make_objective
 from pyfirstorder.backends.reference.losses import evaluate
 from pyfirstorder.dynamics.frames import checked_planes, frame_of
-from pyfirstorder.dynamics.points import flat_bounds, iterates, one_target
+from pyfirstorder.dynamics.planes import Plane
+from pyfirstorder.dynamics.points import flat_bounds, iterates, one_sample, one_target
 from pyfirstorder.dynamics.sections import Region
 from pyfirstorder.problem import Objective, Weights
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
     from pyfirstorder.attacks import Bounds, Norm
     from pyfirstorder.backends import Backend
-    from pyfirstorder.dynamics.planes import Plane
     from pyfirstorder.network import TwoLayerNetwork
     from pyfirstorder.problem import Array
 
@@ -62,8 +62,11 @@ class Landscape:
         Derivatives of the loss along the directions, with ``gradient=True``: the input gradient's part in the plane.
     trajectories : tuple of float64 arrays (steps + 1, 2) or (steps + 1, 1)
         Coordinates of the trajectories' projections onto the plane.
-    distances : tuple of float64 arrays (steps + 1,)
-        How far each iterate lies from the plane: a projection is a point of the surface only where this is small.
+    off_plane_distances : tuple of float64 arrays (steps + 1,)
+        Distance of each iterate from the plane, of which ``trajectories`` are projections: these show the loss of the
+        iterates only where the distance is small.
+    centre_off_plane_distance : float
+        The same of the sample, whose projection ``centre`` is; 0 where the plane goes through it.
     loss_name, targeted, eps, norm
         What the loss and the ball are; eps is None without a ball.
 
@@ -88,7 +91,8 @@ class Landscape:
     output: Array | None
     gradient: Array | None
     trajectories: tuple[Array, ...]
-    distances: tuple[Array, ...]
+    off_plane_distances: tuple[Array, ...]
+    centre_off_plane_distance: float
     loss_name: str
     targeted: bool
     eps: float | None
@@ -99,6 +103,7 @@ class Landscape:
         return f"Landscape({size} points, {self.loss_name} from {self.loss.min():.6g} to {self.loss.max():.6g})"
 
 
+@hints.knows_other_names
 def landscape(
     net: TwoLayerNetwork,
     x: Array,
@@ -130,8 +135,8 @@ def landscape(
     plane : Plane
         See `random_plane`, `hessian_plane`, `trajectory_plane`, `three_point_plane`, `line_through`, `plane_along`.
     span : float, or a pair (low, high) for each direction, optional
-        How far the grid reaches from x's projection in each direction, or its coordinates.  Left out, a square that
-        holds the section of ball and box, and the trajectories, with a margin.
+        Half the width of the grid, around x's projection, in each direction; or its lowest and highest coordinates.
+        Left out, a square that holds the section of ball and box, and the trajectories, with a margin.
     eps, norm, bounds
         Ball and box around x, see `pgd`: they make the mask, the boundary and the default span, not the loss.
     points : int
@@ -177,7 +182,9 @@ def landscape(
     ((101, 101), 0.0, True)
     """
     validate.network(net)
-    sample = validate.floats("x", x)
+    sample = one_sample(net, x)
+    if not isinstance(plane, Plane):
+        raise TypeError(f"plane: expected a Plane, as random_plane and its like give, got {checks.describe(plane)}")
     return landscapes(
         net,
         sample.reshape(1, -1),
@@ -198,6 +205,7 @@ def landscape(
     )[0]
 
 
+@hints.knows_other_names
 def landscapes(
     net: TwoLayerNetwork,
     x: Array,
@@ -287,7 +295,8 @@ def landscapes(
                 values.output,
                 values.gradient,
                 frame.trajectories,
-                frame.distances,
+                frame.off_plane_distances,
+                frame.centre_off_plane_distance,
                 objective.loss,
                 objective.targeted,
                 None if math.isinf(region.eps) else region.eps,

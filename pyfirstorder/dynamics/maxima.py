@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from pyfirstorder import api, checks, validate
-from pyfirstorder.attacks import attack
+from pyfirstorder import api, checks, hints, validate
+from pyfirstorder.ascent import ascent_of
 from pyfirstorder.dynamics.points import flat_bounds
 
 if TYPE_CHECKING:
@@ -126,8 +127,8 @@ def distinct_maxima(
     The count is a lower bound of the number of first-order points that attract the ascent, up to ``distance``: what no
     start was drawn to is not counted.  Convergence is of first order and relative to the steepest start, so a saddle
     that an ascent got stuck at counts, too, and so does a place that is flat beside the others; `stationarity` tells
-    them apart.  Around a maximum inside of the ball where the loss bends by more than 2/t, ascent with step size t does
-    not settle, and its end points are not converged: give it a smaller step size.  Two maxima nearer than
+    them apart.  Around a maximum inside of the ball where the curvature of the loss exceeds 2/t, ascent with step
+    size t does not converge, and its end points do not count: give it a smaller step size.  Two maxima nearer than
     ``distance * eps``, and a ridge of maxima that is sampled densely, are one.
 
     References
@@ -157,16 +158,15 @@ def distinct_maxima(
     objective: dict[str, Any] = {"loss": loss, "targeted": targeted, "backend": backend, "threads": threads}
     unknown = set(options) - _OPTIONS
     if unknown:
-        raise TypeError(f"{min(unknown)}: not an option of distinct_maxima, which has {', '.join(sorted(_OPTIONS))}")
+        own = [name for name in inspect.signature(distinct_maxima).parameters if name != "options"]
+        raise TypeError(hints.no_argument("distinct_maxima", sorted(unknown), [*own, *sorted(_OPTIONS)]))
     if options.get("random_start") is False:
         raise ValueError("random_start: expected True, 'ball' or 'sphere', because all starts would be x, got False")
     box = flat_bounds(bounds, points.shape[1:])
     how = {"random_start": True, "seed": 0, **options}
 
     def ascend(steps: int, **options: Any) -> AttackResult:  # without a warning: a gradient of zero is an end sought
-        ends = {"restarts": 1, "early_stop": False, "keep": "last", "trace": False, "on_invalid": "raise"}
-        known: dict[str, Any] = {"sample_offset": 0, "x_init": None, "progress": False, **ends, **objective, **options}
-        return attack("pgd", net, rows, targets, radii=[each], norm=norm, bounds=box, steps=steps, **known)[0]
+        return ascent_of(net, rows, targets, each, norm=norm, bounds=box, steps=steps, **objective, **options)
 
     begun = ascend(0, **how).x_adv
     step = _steps_through_the_ball(net, begun, targets, each, count, objective)

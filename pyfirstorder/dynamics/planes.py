@@ -11,9 +11,18 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from pyfirstorder import checks, validate
+from pyfirstorder import checks, hints, validate
 from pyfirstorder.dynamics.input_hessian import input_hessians
-from pyfirstorder.dynamics.points import DEPENDENT, iterates, not_spanned, one_point, one_target, orthonormal, same_size
+from pyfirstorder.dynamics.points import (
+    DEPENDENT,
+    iterates,
+    not_spanned,
+    one_point,
+    one_sample,
+    one_target,
+    orthonormal,
+    same_size,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -62,6 +71,7 @@ class Plane(NamedTuple):
         return np.linalg.norm(offsets - (offsets @ self.directions.T) @ self.directions, axis=-1)
 
 
+@hints.knows_other_names
 def plane_along(origin: Array, directions: Array) -> Plane:
     """The plane, or line, through a point along given directions.
 
@@ -107,6 +117,7 @@ def plane_along(origin: Array, directions: Array) -> Plane:
     return Plane(start, orthonormal("directions", rows, np.linalg.norm(rows, axis=1)))
 
 
+@hints.knows_other_names
 def random_plane(x: Array, *, seed: int = 0, dimensions: int = 2) -> Plane:
     """A plane, or line, through a sample whose directions are uniform on the sphere.
 
@@ -147,6 +158,7 @@ def random_plane(x: Array, *, seed: int = 0, dimensions: int = 2) -> Plane:
     return Plane(origin, orthonormal("x", rows, np.linalg.norm(rows, axis=1)))
 
 
+@hints.knows_other_names
 def hessian_plane(
     net: TwoLayerNetwork,
     x: Array,
@@ -158,10 +170,10 @@ def hessian_plane(
     backend: str = "auto",
     threads: int | None = None,
 ) -> Plane:
-    """The plane, or line, through a sample along which the loss bends most.
+    """The plane, or line, through a sample along which the curvature of the loss is largest in magnitude.
 
-    Its directions are the eigenvectors of the input Hessian ``∇²L(x)`` to the eigenvalues of largest magnitude, bent
-    upwards or downwards, the largest first.  See `curvature_spectrum` for the Hessian.
+    Its directions are the eigenvectors of the input Hessian ``∇²L(x)`` to the eigenvalues of largest magnitude,
+    positive or negative, the largest first.  See `curvature_spectrum` for the Hessian.
 
     Parameters
     ----------
@@ -204,11 +216,11 @@ def hessian_plane(
            [0., 0., 1.]])
     """
     validate.network(net)
-    origin = one_point("x", x)
+    origin = one_point("x", one_sample(net, x))
     count = _dimensions(dimensions, net.in_features)
     rows = validate.points("x", origin[None], net.in_features).rows
     (hessian,) = input_hessians(net, rows, one_target(y), loss, targeted, backend, threads)
-    values, vectors = hessian.most_bent(count)
+    values, vectors = hessian.largest_in_magnitude(count)
     if abs(values[-1]) <= DEPENDENT * abs(values[0]) or values[0] == 0:
         nonzero = int(np.count_nonzero(np.abs(values) > DEPENDENT * abs(values[0])))
         raise ValueError(
@@ -218,6 +230,7 @@ def hessian_plane(
     return Plane(origin, orthonormal("x", vectors, np.ones(count)))
 
 
+@hints.knows_other_names
 def trajectory_plane(trajectory: Array, *, dimensions: int = 2) -> Plane:
     """The principal plane, or line, of a trajectory: of all, the one that its iterates lie nearest to.
 
@@ -265,6 +278,7 @@ def trajectory_plane(trajectory: Array, *, dimensions: int = 2) -> Plane:
     return Plane(mean, directions * np.where(directions @ (rows[-1] - rows[0]) < 0, -1.0, 1.0)[:, None])
 
 
+@hints.knows_other_names
 def three_point_plane(first: Array, second: Array, third: Array) -> Plane:
     """The plane through three points, such as the end points of three attacks; its origin is their mean.
 
@@ -301,6 +315,7 @@ def three_point_plane(first: Array, second: Array, third: Array) -> Plane:
     return Plane(points.mean(axis=0), orthonormal("points", spans, np.full(2, longest)))
 
 
+@hints.knows_other_names
 def line_through(first: Array, second: Array) -> Plane:
     """The line through two points: the first has coordinate 0, the second their distance.
 

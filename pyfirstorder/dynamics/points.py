@@ -11,6 +11,7 @@ from pyfirstorder import checks, validate
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
+    from pyfirstorder.network import TwoLayerNetwork
     from pyfirstorder.problem import Array
 
 # A direction of which less than this share is at right angles to the others lies along them within the rounding of
@@ -70,6 +71,16 @@ def one_point(name: str, value: Array) -> Array:
     if not point.size or not checks.all_finite(point):
         raise ValueError(f"{name}: expected a point of finite numbers, got {checks.describe(value)}")
     return point
+
+
+def one_sample(net: TwoLayerNetwork, value: Array) -> Array:
+    """One sample of the network's, in any shape, and not a batch of several."""
+    sample = validate.floats("x", value)
+    if sample.size != net.in_features:
+        several = sample.ndim > 1 and sample[0].size == net.in_features
+        hint = "; take one of the batch, x[0] with y[0]; landscapes takes several" if several else ""
+        raise ValueError(f"x: expected one sample of {net.in_features} numbers, got shape {sample.shape}{hint}")
+    return sample
 
 
 def same_size(points: dict[str, Array]) -> Array:

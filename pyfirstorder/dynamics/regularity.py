@@ -1,4 +1,4 @@
-"""How regular the loss is over the ball: how it bends, how many maxima ascent finds, how fast its gradient turns.
+"""How regular the loss is over the ball: its curvature, how many maxima ascent finds, how fast its gradient changes.
 
 Deng et al. 2020 (arXiv 2010.10650) show that a smaller input scale makes the landscape more regular; these are figures
 that can say by how much.  Each is measured at points that were visited: none bounds what lies between them.
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from pyfirstorder import api, checks, validate
+from pyfirstorder import api, checks, hints, validate
 from pyfirstorder.dynamics.input_hessian import input_hessians
 from pyfirstorder.dynamics.maxima import Maxima, distinct_maxima
 
@@ -55,6 +55,7 @@ class Regularity(NamedTuple):
     lipschitz: Array
 
 
+@hints.knows_other_names
 def curvature_spectrum(
     net: TwoLayerNetwork,
     x: Array,
@@ -102,8 +103,8 @@ def curvature_spectrum(
     -----
     The Hessian of the ascended loss: a negative one all through is that of a maximum without constraint.  On the edge
     of the ball the multiplier shifts it, which this does not look at.  At points where a piecewise-linear σ has a kink,
-    and where margin or dlr change the logit that they choose, it is that of one side.  It says how the loss bends
-    within an infinitesimal distance, and bounds nothing beyond.
+    and where margin or dlr change the logit that they choose, it is that of one side.  It is the curvature at the
+    point, and bounds nothing beyond.
 
     References
     ----------
@@ -126,6 +127,7 @@ def curvature_spectrum(
     return np.array([hessian.eigenvalues(count) for hessian in found]).reshape(len(points.rows), count)
 
 
+@hints.knows_other_names
 def gradient_lipschitz(
     net: TwoLayerNetwork,
     paths: Array,
@@ -136,7 +138,9 @@ def gradient_lipschitz(
     backend: str = "auto",
     threads: int | None = None,
 ) -> Array:
-    """How fast the gradient turns along each path: ``max ‖∇L(a) - ∇L(b)‖₂ / ‖a - b‖₂`` over consecutive points a and b.
+    """How fast the gradient changes along each path: ``‖∇L(a) - ∇L(b)‖₂ / ‖a - b‖₂``, of consecutive points a and b.
+
+    The largest of each path.
 
     Parameters
     ----------
@@ -164,9 +168,9 @@ def gradient_lipschitz(
     Notes
     -----
     A lower bound of the gradient's Lipschitz constant on any set that holds the path; not an upper bound, because the
-    gradient may turn faster elsewhere, or turn and turn back between two points.  Of a smooth loss it is at most the
-    largest ``‖∇²L‖₂`` on the segments between consecutive points.  Where σ has a kink, or the loss changes the logit
-    that it chooses, the gradient jumps: the figure then grows without limit as the points come closer.
+    gradient may change faster elsewhere, or change and change back between two points.  Of a smooth loss it is at most
+    the largest ``‖∇²L‖₂`` on the segments between consecutive points.  Where σ has a kink, or the loss changes the
+    logit that it chooses, the gradient jumps: the figure then grows without limit as the points come closer.
 
     References
     ----------
@@ -199,6 +203,7 @@ def gradient_lipschitz(
     return np.where(compared, turned / np.where(compared, length, 1), 0.0).max(axis=1)
 
 
+@hints.knows_other_names
 def segments(starts: Array, ends: Array, points: int = _SEGMENT_POINTS) -> Array:
     """Equally spaced points of the segments from starts to ends, for `gradient_lipschitz`.
 
@@ -240,6 +245,7 @@ def segments(starts: Array, ends: Array, points: int = _SEGMENT_POINTS) -> Array
     return first[:, None] * (1 - share) + last[:, None] * share
 
 
+@hints.knows_other_names
 def regularity(
     net: TwoLayerNetwork,
     x: Array,
@@ -300,10 +306,10 @@ def regularity(
     best = maxima.x_adv[np.arange(len(rows)), np.argmax(maxima.loss, axis=1)]
     ends = maxima.x_adv.reshape(-1, rows.shape[1])
     paths = segments(np.repeat(rows, starts, axis=0), ends)
-    turns = gradient_lipschitz(net, paths, np.repeat(checks.array("y", y), starts, axis=0), **shared)
+    estimates = gradient_lipschitz(net, paths, np.repeat(checks.array("y", y), starts, axis=0), **shared)
     return Regularity(
         curvature_spectrum(net, rows, y, top=count, **shared),
         curvature_spectrum(net, best, y, top=count, **shared),
         maxima,
-        turns.reshape(len(rows), starts).max(axis=1),
+        estimates.reshape(len(rows), starts).max(axis=1),
     )

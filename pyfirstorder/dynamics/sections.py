@@ -116,14 +116,16 @@ def _in_sphere(offsets: Array, directions: Array, eps: float) -> tuple[Array, Ar
     half = np.sum(offsets * directions, axis=1)
     nearest = offsets - (half / square)[:, None] * directions  # its length, where half² - square · rest would cancel
     room = eps * eps - np.sum(nearest * nearest, axis=1)
-    reach = np.sqrt(np.maximum(room, 0) / square)
-    return np.where(room < 0, np.inf, -half / square - reach), np.where(room < 0, -np.inf, -half / square + reach)
+    half_chord = np.sqrt(np.maximum(room, 0) / square)
+    return np.where(room < 0, np.inf, -half / square - half_chord), np.where(
+        room < 0, -np.inf, -half / square + half_chord
+    )
 
 
 def _in_cross_polytope(offsets: Array, directions: Array, eps: float) -> tuple[Array, Array]:
     """Where ``Σ |offset + t direction| <= eps``, whose left side is convex and linear between its d kinks.
 
-    Of coordinates that do not move, the kink is put at 0, where nothing bends.
+    Of coordinates that do not move, the kink is put at 0, where the slope does not change.
     """
     moves = directions != 0
     kinks = np.where(moves, -offsets / np.where(moves, directions, 1), 0)

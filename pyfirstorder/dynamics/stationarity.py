@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from pyfirstorder import backends, boxes, checks, validate
+from pyfirstorder import backends, boxes, checks, hints, validate
 from pyfirstorder.attacks import make_objective
 from pyfirstorder.dynamics.constraints import conditions
 from pyfirstorder.dynamics.curvature import METHODS, blocks, largest_eigenvalue
+from pyfirstorder.dynamics.feasibility import lengths, require_feasible
 from pyfirstorder.dynamics.tolerance import ROUNDINGS, tolerances
 from pyfirstorder.problem import PIECEWISE_LINEAR, Ball
 
@@ -27,9 +28,9 @@ if TYPE_CHECKING:
     from pyfirstorder.dynamics.curvature import Curvature
     from pyfirstorder.network import TwoLayerNetwork
     from pyfirstorder.problem import Array
+    from pyfirstorder.validate import Points
 
 CURVATURE_TOLERANCE = 1e-9
-_ORDERS = {"linf": np.inf, "l2": 2, "l1": 1}
 
 
 class Verdict(IntEnum):
@@ -97,6 +98,7 @@ class Stationarity:
     linear_region: bool
 
 
+@hints.knows_other_names
 def stationarity(
     net: TwoLayerNetwork,
     x_adv: Array,
@@ -126,14 +128,14 @@ def stationarity(
     ----------
     net, y, eps, norm, bounds, loss, targeted
         See `pyfirstorder.pgd`: what the ascent was run with.
-    x_adv : array of the shape and type of x0
-        End points.
+    x_adv : float32 or float64 array of the shape of x0
+        End points, in ball and box up to what float32 rounds.
     x0 : float32 or float64 array (B, ...)
         Clean samples, within bounds.
     tol : float or array (B,), optional
         Largest residual of a stationary point, in the units of x; a multiplier of at most tol counts as zero.  Default
-        ``1e-4 * eps`` and what the type of x rounds away.  Where the whole gradient is below it, every point is
-        stationary: choose tol smaller than the gradients of the network.
+        ``1e-4 * eps`` and what the types of x0 and x_adv round away.  Where the whole gradient is below it, every
+        point is stationary: choose tol smaller than the gradients of the network.
     curvature_tol : float
         ``|λ_max|`` is zero up to this share of ``Σ_r |σ''(h_r) (Aᵀr)_r| ‖W_r‖²`` and its like for ∂²L/∂z² and μ/ε.
     method : "auto", "dense", "hidden" or "matrix-free"
@@ -152,7 +154,7 @@ def stationarity(
     Raises
     ------
     TypeError, ValueError
-        If an argument is of the wrong kind or value; the message names it.
+        If an argument is of the wrong kind or value, or a point lies outside of ball or box; the message names it.
     ImportError
         If Lanczos is needed and SciPy is not installed.
 
@@ -186,19 +188,23 @@ def stationarity(
     share = checks.real("curvature_tol", curvature_tol, 0.0, 1.0)
     validate.network(net)
     clean = validate.points("x0", x0, net.in_features)
-    box = boxes.bounds(bounds, clean)
-    ends = validate.like("x_adv", x_adv, clean)
+    box = _box(bounds, clean)
+    given = validate.floats("x_adv", x_adv)
+    ends = validate.like("x_adv", given, clean._replace(rows=np.empty_like(clean.rows, dtype=given.dtype)))
+    unit = max(float(np.finfo(rows.dtype).eps) for rows in (clean.rows, ends))  # of the narrower type
     eps = validate.radii("eps", eps, len(clean.rows), clean.rows.dtype)
-    allowed = tolerances(tol, clean.rows, eps)
+    allowed = tolerances(tol, clean.rows, eps, unit)
     engine, count = backends.get(validate.backend(backend)), validate.threads(threads)
     start, end = clean.rows.astype(np.float64), ends.astype(np.float64)
     objective = make_objective(net, start, y, loss, targeted, engine, count)
     lower, upper = (None, None) if box is None else (side.astype(np.float64) for side in box)
+    room = _room(start, lower, upper)
+    require_feasible(norm, start, end, eps, room)
     weights, delta = net.weights(np.float64), end - start
     _, gradient, _ = engine.input_gradient(weights, end, objective, count)
     residual = _residual(engine, delta, gradient, start, Ball(norm, eps, lower, upper), count)
-    rounding = ROUNDINGS * float(np.finfo(ends.dtype).eps) * np.maximum(np.abs(start), np.abs(end))
-    first = conditions(norm, delta, gradient, eps, _room(start, lower, upper), rounding, allowed)
+    rounding = ROUNDINGS * unit * np.maximum(np.abs(start), np.abs(end))
+    first = conditions(norm, delta, gradient, eps, room, rounding, allowed)
     largest, verdict = np.full(len(end), np.nan), np.full(len(end), int(Verdict.NOT_STATIONARY), np.int8)
     for rows, terms in blocks(weights, end, objective, lambda left, right: engine.multiply(left, right, count)):
         for at, row in enumerate(rows):
@@ -214,7 +220,7 @@ def stationarity(
         multiplier=first.multiplier,
         strictness=first.strictness,
         largest_eigenvalue=largest,
-        slack=eps - np.linalg.norm(delta, ord=_ORDERS[norm], axis=1),
+        slack=eps - lengths(norm, delta),
         free=first.wide.free.sum(axis=1).astype(np.int64),
         linear_region=weights.activation in PIECEWISE_LINEAR,
     )
@@ -238,6 +244,18 @@ def _verdict(
 def _residual(engine: Backend, delta: Array, gradient: Array, x0: Array, ball: Ball, threads: int) -> Array:
     moved = engine.project(np.ascontiguousarray(delta + gradient), x0, ball, threads)
     return np.asarray(np.linalg.norm(moved - delta, axis=1))
+
+
+def _box(bounds: Bounds | None, clean: Points) -> tuple[Array, Array] | None:
+    """The box, which is that of float32 for samples on it that were converted from float32, as the attack's was."""
+    try:
+        return boxes.bounds(bounds, clean, "x0")
+    except ValueError:
+        with np.errstate(over="ignore"):
+            narrow = clean.rows.astype(np.float32)
+        if narrow.dtype == clean.rows.dtype or not np.array_equal(narrow, clean.rows):
+            raise
+        return boxes.bounds(bounds, clean._replace(rows=narrow), "x0")
 
 
 def _room(x0: Array, lower: Array | None, upper: Array | None) -> tuple[Array, Array]:

@@ -22,10 +22,14 @@ SHARE_OF_RADIUS = 1e-4
 ROUNDINGS = 4.0  # units in the last place of each coordinate
 
 
-def tolerances(tol: ArrayLike | None, x0: Array, eps: Array) -> Array:
-    """One tolerance per sample (B,), float64: as given, or the default for points x0 (B, d) and radii eps (B,)."""
+def tolerances(tol: ArrayLike | None, x0: Array, eps: Array, rounding: float | None = None) -> Array:
+    """One tolerance per sample (B,), float64: as given, or the default for points x0 (B, d) and radii eps (B,).
+
+    ``rounding`` is the unit in the last place of 1 of the points that are judged, where it is not that of x0.
+    """
     if tol is not None:
         return validate.per_sample("tol", tol, len(x0))
     length = np.linalg.norm(x0.astype(np.float64), axis=1)
     radius = np.where(np.isfinite(eps), eps, np.maximum(length, 1.0))
-    return SHARE_OF_RADIUS * radius + ROUNDINGS * float(np.finfo(x0.dtype).eps) * length
+    unit = float(np.finfo(x0.dtype).eps) if rounding is None else rounding
+    return SHARE_OF_RADIUS * radius + ROUNDINGS * unit * length

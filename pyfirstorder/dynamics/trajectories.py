@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from pyfirstorder import checks, validate
+from pyfirstorder import checks, hints, validate
 from pyfirstorder.arrays import in_main_memory
-from pyfirstorder.attacks import attack
+from pyfirstorder.ascent import ascent_of
 from pyfirstorder.dynamics.tolerance import tolerances
 from pyfirstorder.results import as_numpy, in_kind_of, warn_of_ends
 from pyfirstorder.settings import DEFAULT_SPARSE_FRACTION, MOST_STEPS
@@ -67,6 +67,7 @@ class Trajectories:
     result: AttackResult
 
 
+@hints.knows_other_names
 def trace(
     net: TwoLayerNetwork,
     x: Array,
@@ -152,12 +153,11 @@ def trace(
     if checks.flag("iterates", iterates):
         length = checks.integer("steps", steps, 0, MOST_STEPS) + 1
         _require_memory(len(rows) * length * rows.shape[1] * rows.dtype.itemsize, (len(rows), length, rows.shape[1]))
-    result = attack(
-        "pgd",
+    result = ascent_of(
         net,
         x,
         y,
-        radii=[eps],
+        eps,
         norm=norm,
         steps=steps,
         step_size=step_size,
@@ -169,20 +169,17 @@ def trace(
         targeted=targeted,
         x_init=x_init,
         random_start=random_start,
-        restarts=1,
         seed=seed,
         sample_offset=sample_offset,
         momentum=momentum,
         early_stop=early_stop,
-        keep="last",
         trace=True,
         keep_iterates=iterates,
-        on_invalid="raise",
         progress=progress,
         backend=backend,
         threads=threads,
-    )[0]
-    warn_of_ends(as_numpy(result.status)[None], stacklevel=2)
+    )
+    warn_of_ends(as_numpy(result.status)[None], stacklevel=3)  # beyond the decorator
     assert result.trace is not None
     recorded = result.trace
     return Trajectories(

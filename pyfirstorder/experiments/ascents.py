@@ -3,7 +3,7 @@
 Networks are `random_network`; samples lie on the sphere of radius s, the *input scale*; the radius of the ball is
 ε = ρ s, ρ the *perturbation ratio*.  The ascent follows the gradient itself.  The step size of a sample is
 ``min(ε / ‖∇L(x)‖, 0.1 / |λ|)``, λ the eigenvalue of largest magnitude of the Hessian at x: one step reaches the sphere
-where the gradient hardly turns within the ball, and elsewhere it is far below 2/|λ|, beyond which ascent overshoots.
+where the gradient hardly changes within the ball, and elsewhere it is far below 2/|λ|, beyond which ascent overshoots.
 The tenth leaves room for the curvature to grow along the way, as the residual of the loss does.  A point counts as
 stationary where the residual is at most a thousandth of ‖∇L(x)‖ and of ε.  So neither the scale of the loss nor that of
 the input decides what is a step or a stationary point.  All of it is float64.
@@ -59,26 +59,31 @@ def random_problem(cell: dict[str, Any], run: Run, loss: str = "squared", norm: 
     return Problem(net, x, y, cell["ratio"] * cell["scale"], loss, norm)
 
 
-class Local(NamedTuple):
-    """What a sample's surroundings look like to first and second order."""
+class LocalGeometry(NamedTuple):
+    """First and second order at the samples."""
 
-    slope: Array  # (B,), ‖∇L(x)‖
-    bend: Array  # (B,), |λ|
-    reach: Array  # (B,), ε / ‖∇L(x)‖, the step that reaches the sphere
+    gradient_norm: Array  # (B,), ‖∇L(x)‖
+    spectral_norm: Array  # (B,), ‖∇²L(x)‖ = |λ|
+    step_to_sphere: Array  # (B,), ε / ‖∇L(x)‖
 
     @property
     def step_size(self) -> Array:
         """The step size of each sample."""
-        return np.minimum(self.reach, CURVATURE_SHARE / np.maximum(self.bend, _TINY))
+        return np.minimum(self.step_to_sphere, CURVATURE_SHARE / np.maximum(self.spectral_norm, _TINY))
+
+    @property
+    def relative_curvature(self) -> Array:
+        """``ε |λ| / ‖∇L(x)‖`` of each sample."""
+        return self.spectral_norm * self.step_to_sphere
 
 
-def look_around(problem: Problem, run: Run) -> Local:
+def local_geometry(problem: Problem, run: Run) -> LocalGeometry:
     """Gradient and curvature at the samples."""
     options = problem.options(run)
     _, gradient = fo.input_gradient(problem.net, problem.x, problem.y, **options)
-    slope: Array = np.linalg.norm(gradient, axis=1)
-    bend = np.abs(dynamics.curvature_spectrum(problem.net, problem.x, problem.y, **options)).max(axis=1)
-    return Local(slope, bend, problem.eps / np.maximum(slope, _TINY))
+    length: Array = np.linalg.norm(gradient, axis=1)
+    eigenvalues = dynamics.curvature_spectrum(problem.net, problem.x, problem.y, **options)
+    return LocalGeometry(length, np.abs(eigenvalues).max(axis=1), problem.eps / np.maximum(length, _TINY))
 
 
 def ascend(
@@ -101,15 +106,15 @@ def ascend(
     )
 
 
-def tolerance(problem: Problem, around: Local) -> Array:
+def tolerance(problem: Problem, local: LocalGeometry) -> Array:
     """The residual up to which a point counts as stationary."""
-    return STATIONARY_SHARE * np.minimum(np.where(around.slope > 0, around.slope, np.inf), problem.eps)
+    return STATIONARY_SHARE * np.minimum(np.where(local.gradient_norm > 0, local.gradient_norm, np.inf), problem.eps)
 
 
-def measure(problem: Problem, around: Local, steps: int, run: Run) -> tuple[Row, AttackResult]:
+def measure(problem: Problem, local: LocalGeometry, steps: int, run: Run) -> tuple[Row, AttackResult]:
     """Shares of the verdicts over end points, median steps to tolerance and residual at the end; and the attack."""
-    tol = tolerance(problem, around)
-    found = ascend(problem, around.step_size, steps, run, tol)
+    tol = tolerance(problem, local)
+    found = ascend(problem, local.step_size, steps, run, tol)
     verdicts = dynamics.stationarity(
         problem.net,
         found.result.x_adv,

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 EXACT = {"d": 8, "m": 16, "activation": "relu", "scale": 1.0, "norm": "linf"}
 EXACT_STARTS = 20
-_EXACT_STEPS = 200
+EXACT_STEPS = 200
 _UNLIMITED = 1e9  # seconds: numbers must not depend on the clock
 _POSITIVE = ("squared", "logistic", "cross_entropy")  # losses whose ratio to a bound means something
 
 
 def of_bound(problem: Problem, result: AttackResult, run: Run, method: str = "auto") -> Row:
-    """Medians over the samples of attained / bound, and of the rise (attained - clean) / (bound - clean).
+    """Medians over the samples of attained / bound, and of the increase (attained - clean) / (bound - clean).
 
     Neither exceeds 1, because the bound is sound.
     """
@@ -33,19 +33,19 @@ def of_bound(problem: Problem, result: AttackResult, run: Run, method: str = "au
     clean, _ = fo.input_gradient(problem.net, problem.x, problem.y, **problem.options(run))
     attained = np.asarray(result.best_loss)
     ratio = _median(attained, bound) if problem.loss in _POSITIVE else None
-    return {"of_bound": ratio, "rise": _median(attained - clean, bound - clean)}
+    return {"of_bound": ratio, "relative_increase": _median(attained - clean, bound - clean)}
 
 
 def of_maximum(cell: Cell, run: Run) -> Row:
     """Small relu networks in an ℓ∞ ball: one ascent and the best of many against the exact maximum, and the bound."""
     problem = random_problem(cell, run, cell["loss"], cell["norm"])
     options: dict[str, Any] = {"eps": problem.eps, "norm": problem.norm, **problem.options(run)}
-    one = fo.pgd(problem.net, problem.x, problem.y, steps=_EXACT_STEPS, **options)
+    one = fo.pgd(problem.net, problem.x, problem.y, steps=EXACT_STEPS, **options)
     many = fo.pgd(
         problem.net,
         problem.x,
         problem.y,
-        steps=_EXACT_STEPS,
+        steps=EXACT_STEPS,
         random_start=True,
         restarts=EXACT_STARTS,
         seed=run.seed,
@@ -56,7 +56,7 @@ def of_maximum(cell: Cell, run: Run) -> Row:
     return {
         "of_maximum": _median(np.asarray(one.best_loss), exact),
         "of_maximum_many": _median(np.asarray(many.best_loss), exact),
-        "reached_many": float((np.asarray(many.best_loss) >= 0.999 * exact).mean()),
+        "maximum_attained": float((np.asarray(many.best_loss) >= 0.999 * exact).mean()),
         "maximum_of_bound": _median(exact, bound),
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pyfirstorder.experiments.ascents import STATIONARY_SHARE, look_around, measure, random_problem
+from pyfirstorder.experiments.ascents import STATIONARY_SHARE, local_geometry, measure, random_problem
 from pyfirstorder.experiments.attained import of_bound
 from pyfirstorder.experiments.experiment import Cell, Experiment, Judgement, Row, Run, Table, Verdict
 from pyfirstorder.experiments.figures import NAMES, figure_of_sweeps
@@ -12,6 +12,7 @@ from pyfirstorder.experiments.statistics import (
     column,
     distinct,
     mean_interval,
+    repetitions_in_words,
     share_interval,
     slope_of_logs,
     steps_in_words,
@@ -68,7 +69,7 @@ def cells(size: str) -> list[Cell]:
 def run(cell: Cell, run: Run) -> list[Row]:
     """The verdicts on one network."""
     problem = random_problem(cell, run)
-    measured, attack = measure(problem, look_around(problem, run), cell["steps"], run)
+    measured, attack = measure(problem, local_geometry(problem, run), cell["steps"], run)
     return [{**cell, **measured, **of_bound(problem, attack, run)}]
 
 
@@ -88,10 +89,12 @@ def sweep(rows: Sequence[Row], factor: str) -> dict[Any, list[Row]]:
 def judge(rows: Sequence[Row]) -> Judgement:
     """Shares of maxima of smooth networks in every setting; growth of the steps with d and m."""
     smooth = [row for row in rows if not is_linear(row["activation"])]
-    shares = {
+    shares = {"the base setting": share_interval(column(where(smooth, **BASE), "maxima"))}
+    shares |= {
         f"{factor} = {value}": share_interval(column(chosen, "maxima"))
-        for factor in BASE
+        for factor, base in BASE.items()
         for value, chosen in sweep(smooth, factor).items()
+        if value != base
     }
     failing = {setting: share for setting, share in shares.items() if share.mean < SHARE_ASKED}
     exponents = {factor: _exponent(rows, factor) for factor in ("m", "d")}
@@ -169,6 +172,19 @@ def draw(rows: Sequence[Row], _: Run) -> dict[str, Figure]:
     return {"convergence": figure_of_sweeps(sweeps, quantities, logarithmic=("median_steps",))}
 
 
+def counts(rows: Sequence[Row], run: Run) -> str:
+    """What stands behind each figure."""
+    first, settings = rows[0], {tuple(row[factor] for factor in BASE) for row in rows}
+    return (
+        f"{len(settings)} settings. At each, networks: {repetitions_in_words(rows)}; samples of a network: "
+        f"{first['samples']}; one ascent from each sample, which starts at the sample itself, of at most "
+        f"{first['steps']} steps. A share is that of a network's samples, and “median steps” and “attained / bound” "
+        "are medians over them; each mean and interval is over the networks of a setting. The network and samples of "
+        f"a repetition come from NumPy's default generator with the seed ({run.seed}, r, d, m), so settings that "
+        "differ in ρ, s or σ alone have the same weights and directions."
+    )
+
+
 EXPERIMENT = Experiment(
     name="convergence",
     claim="Projected gradient ascent on a two-layer network at random initialisation with squared loss finds a local "
@@ -187,6 +203,7 @@ EXPERIMENT = Experiment(
     "least half of the settings. Else it does not hold. A finite grid can contradict the share, and can only suggest "
     "the polynomial.",
     cells=cells,
+    counts=counts,
     run=run,
     judge=judge,
     draw=draw,

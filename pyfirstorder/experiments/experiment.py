@@ -62,6 +62,7 @@ class Experiment(NamedTuple):
     source: str  # where the paper makes it
     design: str
     criterion: str  # what each verdict needs
+    counts: Callable[[Sequence[Row], Run], str]  # networks, samples, starts, steps and seeds behind each figure
     cells: Callable[[str], list[Cell]]  # by size
     run: Callable[[Cell, Run], list[Row]]
     judge: Callable[[Sequence[Row]], Judgement]
@@ -74,6 +75,7 @@ class Outcome(NamedTuple):
     experiment: Experiment
     rows: list[Row]
     judgement: Judgement
+    counts: str
     figures: dict[str, bytes]  # PNG, by name
     seconds: float  # of processors
 

@@ -7,10 +7,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyfirstorder import dynamics
-from pyfirstorder.experiments.ascents import ascend, look_around, measure, random_problem, tolerance
+from pyfirstorder.experiments.ascents import ascend, local_geometry, measure, random_problem, tolerance
 from pyfirstorder.experiments.experiment import Cell, Experiment, Judgement, Row, Run, Table, verdict_of
 from pyfirstorder.experiments.figures import draw_intervals, logarithmic_axis
-from pyfirstorder.experiments.statistics import column, distinct, mean_interval, share_interval, steps_in_words, where
+from pyfirstorder.experiments.statistics import (
+    column,
+    distinct,
+    mean_interval,
+    repetitions_in_words,
+    share_interval,
+    steps_in_words,
+    where,
+)
 from pyfirstorder.plots import COLOURS, new_figure
 
 if TYPE_CHECKING:
@@ -26,8 +34,8 @@ ACTIVATIONS = ("softplus", "tanh")
 # Measures, each of which a more regular landscape has less of.
 MEASURES = {
     "median_steps": "median steps to tolerance",
-    "bend": "bend, ε |λ| / ‖∇L‖",
-    "spread": "end points apart, share of ε",
+    "relative_curvature": "relative curvature, ε |λ| / ‖∇L‖",
+    "spread": "spread of end points, share of ε",
     "distinct": "distinct end points",
 }
 _SCALES = {
@@ -57,10 +65,10 @@ def cells(size: str) -> list[Cell]:
 def run(cell: Cell, run: Run) -> list[Row]:
     """The measures of one network at one scale."""
     problem = random_problem(cell, run)
-    around = look_around(problem, run)
-    measured, _ = measure(problem, around, cell["steps"], run)
-    tol = tolerance(problem, around)
-    coarse = ascend(problem, around.reach, cell["steps"], run, tol).steps_to_tolerance
+    local = local_geometry(problem, run)
+    measured, _ = measure(problem, local, cell["steps"], run)
+    tol = tolerance(problem, local)
+    coarse = ascend(problem, local.step_to_sphere, cell["steps"], run, tol).steps_to_tolerance
     maxima = dynamics.distinct_maxima(
         problem.net,
         problem.x,
@@ -70,7 +78,7 @@ def run(cell: Cell, run: Run) -> list[Row]:
         starts=cell["starts"],
         steps=cell["steps"],
         direction="gradient",
-        step_size=np.repeat(around.step_size, cell["starts"]),
+        step_size=np.repeat(local.step_size, cell["starts"]),
         seed=run.seed,
         **problem.options(run),
     )
@@ -80,7 +88,7 @@ def run(cell: Cell, run: Run) -> list[Row]:
         {
             **cell,
             **measured,
-            "bend": float(np.median(around.bend * around.reach)),
+            "relative_curvature": float(np.median(local.relative_curvature)),
             "spread": _mean(maxima.spread[seen]),
             "distinct": _mean(maxima.distinct[seen].astype(np.float64)),
             "converged": float(maxima.converged.mean()),
@@ -106,7 +114,11 @@ def judge(rows: Sequence[Row]) -> Judgement:
             smaller += small.below(large)
             larger += large.below(small)
             told = f"{activation}, {label}: {small} at s = {scales[0]:g}, {large} at s = {scales[-1]:g}"
-            (findings if small.below(large) else departures).append(told)
+            if small.below(large):
+                findings.append(told)
+            else:
+                why = "larger at the smaller scale" if large.below(small) else "the intervals overlap"
+                departures.append(f"{told}; {why}")
         findings.append(_of_coarse_steps(rows, activation, scales))
     asked = len(MEASURES) * len(activations)
     key = f"{smaller} of {asked} measures smaller at s = {scales[0]:g} than at {scales[-1]:g}, {larger} larger"
@@ -124,7 +136,8 @@ def _of_coarse_steps(rows: Sequence[Row], activation: str, scales: list[float]) 
     shares = (
         f"{_interval(rows, activation, scale, 'coarse_within_steps').mean:.2g} at s = {scale:g}" for scale in scales
     )
-    return f"{activation}, with the step size ε/‖∇L(x)‖ alone, share of ascents that settle: {', '.join(shares)}"
+    told = f"{activation}, with the step size ε/‖∇L(x)‖ alone, share of ascents that become stationary"
+    return f"{told}: {', '.join(shares)}"
 
 
 def _table(rows: Sequence[Row], scales: list[float]) -> Table:
@@ -145,7 +158,7 @@ def draw(rows: Sequence[Row], _: Run) -> dict[str, Figure]:
     for axes, (name, label) in zip(panels, MEASURES.items()):
         for activation, colour in zip(distinct(rows, "activation"), COLOURS):
             draw_intervals(axes, where(rows, activation=activation), "scale", name, colour, activation)
-        if name in ("median_steps", "bend"):
+        if name in ("median_steps", "relative_curvature"):
             logarithmic_axis(axes)
         else:
             axes.set_ylim(bottom=0)  # intervals may reach below
@@ -155,20 +168,36 @@ def draw(rows: Sequence[Row], _: Run) -> dict[str, Figure]:
     return {"input-scale": figure}
 
 
+def counts(rows: Sequence[Row], run: Run) -> str:
+    """What stands behind each figure."""
+    first = rows[0]
+    samples, starts, steps = first["samples"], first["starts"], first["steps"]
+    return (
+        f"At each activation and scale, networks: {repetitions_in_words(rows)}; samples of a network: {samples}. "
+        f"Certified maxima and steps: one ascent from each sample itself, of at most {steps} steps. End points: "
+        f"{starts} ascents a sample of {steps} steps, from points drawn uniformly in the ball, {samples * starts} a "
+        "network. Steps and relative curvature are medians over a network's samples; distance and number of end points "
+        "are means over those of its samples of which an ascent converged. Each mean and interval is over the "
+        f"networks. The network and samples of a repetition come from NumPy's default generator with the seed "
+        f"({run.seed}, r, d, m); the starts from the library's, with the seed {run.seed}."
+    )
+
+
 EXPERIMENT = Experiment(
     name="input-scale",
     claim="At a fixed perturbation ratio, a smaller input scale makes the landscape of the loss around a sample more "
     "regular.",
     source="Deng et al. 2020, abstract",
-    design="The random networks and samples of `convergence`, the same at every scale s, with m = 500 and d = 50; "
-    "ε = ρ s with ρ = 0.3. Regular is taken to mean: ascents end after fewer steps; the gradient turns less, ε "
-    "|λ|/‖∇L‖ at the sample, λ the largest eigenvalue of the Hessian by magnitude; ascents from random starts end "
-    "nearer to each other, their largest distance as a share of ε; and at fewer distinct points. The last two count "
-    "ascents that converged. Bars: 95% intervals, Student's t over networks; ▲ marks networks whose median "
-    "lies beyond all steps.",
+    design="The random networks and samples of `convergence`, the same at every scale s, with m = 500 and d = 50; ε = "
+    "ρ s with ρ = 0.3. Regular is taken to mean: ascents end after fewer steps; the relative curvature ε |λ|/‖∇L‖ at "
+    "the sample is smaller, λ the largest eigenvalue of the Hessian by magnitude; ascents from random starts end "
+    "nearer to each other, their spread, the largest distance, as a share of ε; and at fewer distinct points. The "
+    "last two count ascents that converged. Bars: 95% intervals, Student's t over networks; ▲ marks networks whose "
+    "median lies beyond all steps.",
     criterion="Holds: for both activations all four measures are smaller at the smallest scale than at the largest, "
     "beyond both intervals. In part: some are. Else it does not hold.",
     cells=cells,
+    counts=counts,
     run=run,
     judge=judge,
     draw=draw,

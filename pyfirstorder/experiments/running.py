@@ -66,7 +66,7 @@ def perform(experiment: Experiment, size: str, run: Run, output: Path, on_cell: 
         seconds += done.seconds
         on_cell()
     figures = {name: png_of(figure) for name, figure in experiment.draw(rows, run).items()}
-    return Outcome(experiment, rows, experiment.judge(rows), figures, seconds)
+    return Outcome(experiment, rows, experiment.judge(rows), experiment.counts(rows, run), figures, seconds)
 
 
 def is_done(experiment: Experiment, size: str, output: Path) -> bool:
@@ -89,7 +89,7 @@ def _done(experiment: Experiment, cell: Cell, run: Run, output: Path) -> _Done:
             raise _damaged(path) from None
     begun = time.process_time()
     with warnings.catch_warnings():
-        # What they say is in the rows: verdicts of the end points, and the infinite losses of a training that diverged.
+        # What they say is in the rows, as verdicts of the end points and as losses.
         warnings.simplefilter("ignore", ZeroGradientWarning)
         warnings.simplefilter("ignore", NotFiniteWarning)
         rows = experiment.run(cell, run)

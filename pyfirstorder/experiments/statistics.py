@@ -107,6 +107,12 @@ def distinct(rows: Iterable[Row], name: str) -> list[Any]:
     return list(dict.fromkeys(row[name] for row in rows if name in row))
 
 
+def repetitions_in_words(rows: Iterable[Row]) -> str:
+    """How many repetitions there were, and which: what every interval is over."""
+    found = sorted(distinct(rows, "repetition"))
+    return f"{len(found)} (repetitions r = {found[0]} to {found[-1]})"
+
+
 def median_of(values: Array, missing: Array) -> float | None:
     """The median with those that are missing above all others; None where it is one of them."""
     if not len(values):

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyfirstorder import dynamics, plots
-from pyfirstorder.experiments.ascents import ascend, look_around, random_problem
+from pyfirstorder.experiments.ascents import ascend, local_geometry, random_problem
 from pyfirstorder.experiments.experiment import Cell, Experiment, Judgement, Row, Run, Table, Verdict
 from pyfirstorder.experiments.figures import draw_intervals, logarithmic_axis
-from pyfirstorder.experiments.statistics import column, distinct, share_interval, where
+from pyfirstorder.experiments.statistics import column, distinct, repetitions_in_words, share_interval, where
 from pyfirstorder.plots import COLOURS, new_figure
 
 if TYPE_CHECKING:
@@ -58,11 +58,11 @@ def run(cell: Cell, run: Run) -> list[Row]:
         points=cell["points"],
         **problem.options(run),
     )
-    return [{**cell, "unexplained": float(np.median([unexplained(surface) for surface in surfaces]))}]
+    return [{**cell, "residual_variance": float(np.median([residual_variance(surface) for surface in surfaces]))}]
 
 
-def unexplained(surface: Landscape) -> float:
-    """The share of the variance of the loss within the ball that its best linear fit leaves."""
+def residual_variance(surface: Landscape) -> float:
+    """1 - R² of the best linear fit to the loss within the ball: the share of its variance that the fit leaves."""
     assert surface.feasible is not None
     first, second = np.meshgrid(*surface.axes, indexing="ij")
     inside = surface.feasible
@@ -73,24 +73,23 @@ def unexplained(surface: Landscape) -> float:
 
 
 def judge(rows: Sequence[Row]) -> Judgement:
-    """The unexplained share at neighbouring scales, and at the ends."""
+    """1 - R² at neighbouring scales, and at the ends."""
     scales = sorted(distinct(rows, "scale"))
-    found = [share_interval(column(where(rows, scale=scale), "unexplained")) for scale in scales]
+    found = [share_interval(column(where(rows, scale=scale), "residual_variance")) for scale in scales]
     rises = all(below.mean < above.mean for below, above in pairwise(found))
     apart = found[0].below(found[-1])
     verdict = Verdict.HOLDS if rises and apart else Verdict.IN_PART if apart else Verdict.DOES_NOT_HOLD
-    key = f"a linear fit leaves {found[0].mean:.2g} of the variance at s = {scales[0]:g}, {found[-1].mean:.2g} at "
-    key += f"{scales[-1]:g}"
+    key = f"1 - R² of a linear fit is {found[0].mean:.2g} at s = {scales[0]:g}, {found[-1].mean:.2g} at {scales[-1]:g}"
     steps = sum(below.mean < above.mean for below, above in pairwise(found))
     findings = (
-        f"the share that a linear fit leaves rises in {steps} of {len(scales) - 1} steps of the scale",
-        f"{found[0]} at the smallest scale, {found[-1]} at the largest",
+        f"1 - R² rises in {steps} of {len(scales) - 1} steps from one scale to the next",
+        f"it is {found[0]} at the smallest scale, s = {scales[0]:g}, {found[-1]} at the largest, s = {scales[-1]:g}",
     )
     lines = tuple((f"{scale:g}", f"{share}") for scale, share in zip(scales, found))
     departures = [] if apart else ["the intervals of the smallest and the largest scale overlap"]
     if not rises:
-        departures.append("the share does not rise at every step of the scale")
-    table = Table(("s", "share of the variance that a linear fit leaves"), lines)
+        departures.append("1 - R² does not rise at every step of the scale")
+    table = Table(("s", "residual variance of a linear fit, 1 - R²"), lines)
     return Judgement(verdict, key, findings, tuple(departures), table)
 
 
@@ -98,10 +97,10 @@ def draw(rows: Sequence[Row], run: Run) -> dict[str, Figure]:
     """The share against the scale; and one sample of the first network at three scales, with an ascent."""
     figure = new_figure(4.8, 3.2)
     axes = figure.subplots()
-    draw_intervals(axes, rows, "scale", "unexplained", COLOURS[0])
+    draw_intervals(axes, rows, "scale", "residual_variance", COLOURS[0])
     logarithmic_axis(axes)
     axes.set_xlabel("input scale s")
-    axes.set_ylabel("variance that a linear fit leaves")
+    axes.set_ylabel("residual variance, 1 - R²")
     pictures = {}
     scales = sorted(distinct(rows, "scale"))
     for scale in (scales[0], scales[len(scales) // 2], scales[-1]):
@@ -113,7 +112,7 @@ def draw(rows: Sequence[Row], run: Run) -> dict[str, Figure]:
 
 def picture(problem: Problem, run: Run) -> Landscape:
     """The principal plane of an ascent, with the ascent on it."""
-    step_size = look_around(problem, run).step_size
+    step_size = local_geometry(problem, run).step_size
     path = ascend(problem, step_size, _PICTURE_STEPS, run, iterates=True, random_start="sphere").iterates
     assert path is not None
     return dynamics.landscape(
@@ -130,18 +129,36 @@ def picture(problem: Problem, run: Run) -> Landscape:
     )
 
 
+def counts(rows: Sequence[Row], run: Run) -> str:
+    """What stands behind each figure."""
+    first = rows[0]
+    points = first["points"]
+    return (
+        f"At each scale, networks: {repetitions_in_words(rows)}; samples of a network: {first['samples']}, each with "
+        f"one random plane, on which the loss is known at the points within the ball of a grid of {points} x {points}. "
+        "1 - R² is the median over a network's samples, and each mean and interval is over the networks. The network "
+        f"and samples of a repetition come from NumPy's default generator with the seed ({run.seed}, r, d, m), the "
+        f"planes with ({run.seed}, r). Second figure: the first sample of repetition {first['repetition']} and one "
+        f"ascent of {_PICTURE_STEPS} steps, whose start the library draws with the seed {run.seed}; "
+        f"{_PICTURE_POINTS} x {_PICTURE_POINTS} points."
+    )
+
+
 EXPERIMENT = Experiment(
     name="landscape",
     claim="At a fixed perturbation ratio, the surface of the loss within the ball is flatter and simpler at a smaller "
     "input scale.",
     source="Deng et al. 2020, abstract: “more regular” landscape",
     design="tanh networks as in `convergence` (m = 500, d = 50, ρ = 0.3), the same at every scale; random planes "
-    "through the samples; the share of the variance of the loss within the ball that the best linear fit leaves. Bars: "
-    "95% intervals, Student's t over networks. The second figure shows the principal plane of one ascent, which starts "
-    "at a random point of the sphere.",
-    criterion="Holds: the share rises with the scale at every step, and its intervals at both ends are apart. In part: "
+    "through the samples; the residual variance of the best linear fit to the loss on the plane within the ball, as a "
+    "share of the variance there (1 - R², R² the explained variance): 0 on a plane surface. Bars: 95% intervals, "
+    "Student's t over networks. The second figure shows, at three scales, the principal plane of one ascent, which "
+    "starts at a random point of the sphere. Sample and ascent are drawn by their projections onto that plane; below "
+    "each picture stand their off-plane distances. The verdict does not use the second figure.",
+    criterion="Holds: 1 - R² rises with the scale at every step, and its intervals at both ends are apart. In part: "
     "the intervals at both ends are apart. Else it does not hold.",
     cells=cells,
+    counts=counts,
     run=run,
     judge=judge,
     draw=draw,

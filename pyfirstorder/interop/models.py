@@ -50,6 +50,14 @@ def from_torch(
         If torch is not installed.
     TypeError, ValueError
         If the module is not a two-layer network; the message names the layer.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pyfirstorder.interop import models
+    >>> module = torch.nn.Sequential(torch.nn.Linear(784, 64), torch.nn.ReLU(), torch.nn.Linear(64, 10))
+    >>> models.from_torch(module)
+    TwoLayerNetwork(784 -> 64 relu -> 10, float32)
     """
     from pyfirstorder.interop import torch as own
     from pyfirstorder.interop import torch_layers
@@ -88,6 +96,18 @@ def from_sklearn(estimator: Any) -> TwoLayerNetwork:
         If scikit-learn is not installed.
     TypeError, ValueError
         If it is of another kind, not fitted, or has not one hidden layer.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.neural_network import MLPRegressor
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from pyfirstorder.interop import models
+    >>> x = np.random.default_rng(0).standard_normal((40, 3))
+    >>> perceptron = MLPRegressor(hidden_layer_sizes=(8,), activation="tanh", solver="lbfgs", max_iter=5000)
+    >>> models.from_sklearn(make_pipeline(StandardScaler(), perceptron).fit(x, x[:, 0]))
+    TwoLayerNetwork(3 -> 8 tanh -> 1, float64)
     """
     from pyfirstorder.interop.sklearn_layers import sklearn_layers, warn_of_classes
 
@@ -201,6 +221,18 @@ def from_safetensors(
         If the file does not hold two layers, says nothing of the activation, or holds half precision.
     OSError
         If the file cannot be opened.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from safetensors.numpy import save_file
+    >>> from pyfirstorder.interop import models
+    >>> weights = {"fc1.weight": np.ones((64, 784)), "fc1.bias": np.zeros(64), "fc2.weight": np.ones((10, 64))}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_file(weights, folder + "/net.safetensors")
+    ...     models.from_safetensors(folder + "/net.safetensors", activation="gelu")
+    TwoLayerNetwork(784 -> 64 gelu -> 10, float64)
     """
     from pyfirstorder.interop.safetensors_layers import safetensors_layers
 
@@ -229,6 +261,16 @@ def from_keras(model: Any, *, drop_softmax: bool = False) -> TwoLayerNetwork:
         If keras is not installed.
     TypeError, ValueError
         If the model is not a two-layer network; the message names the layer.
+
+    Examples
+    --------
+    >>> import os
+    >>> chosen = os.environ.setdefault("KERAS_BACKEND", "torch")  # or "jax", or "tensorflow"
+    >>> import keras
+    >>> from pyfirstorder.interop import models
+    >>> layers = [keras.layers.Input((784,)), keras.layers.Dense(64, "relu"), keras.layers.Dense(10)]
+    >>> models.from_keras(keras.Sequential(layers))
+    TwoLayerNetwork(784 -> 64 relu -> 10, float32)
     """
     from pyfirstorder.interop import agreement, keras_layers
 
@@ -264,6 +306,22 @@ def from_onnx(model: Any, *, output: str | None = None, drop_softmax: bool = Fal
         If the file is none, or the model is not a two-layer network; the message names the node.
     OSError
         If the file cannot be opened.
+
+    Examples
+    --------
+    >>> import numpy as np, onnx
+    >>> from onnx import helper, numpy_helper
+    >>> from pyfirstorder.interop import models
+    >>> shapes = {"w": (4, 3), "b": (3,), "a": (3, 2), "c": (2,)}
+    >>> weights = [numpy_helper.from_array(np.ones(shape, np.float32), name) for name, shape in shapes.items()]
+    >>> nodes = [
+    ...     helper.make_node("Gemm", ["x", "w", "b"], ["h"]),
+    ...     helper.make_node("Tanh", ["h"], ["v"]),
+    ...     helper.make_node("Gemm", ["v", "a", "c"], ["z"]),
+    ... ]
+    >>> x, z = (helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, ("B", k)) for n, k in (("x", 4), ("z", 2)))
+    >>> models.from_onnx(helper.make_model(helper.make_graph(nodes, "network", [x], [z], weights)))
+    TwoLayerNetwork(4 -> 3 tanh -> 2, float32)
     """
     from pyfirstorder.interop import agreement, onnx_layers
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from pyfirstorder import checkpoints, checks, files, validate
+from pyfirstorder import checkpoints, checks, files, hints, validate
 from pyfirstorder.gradients import Parameters, initial_parameters
 from pyfirstorder.optimizers import OPTIMIZERS, Optimizer, Rates
 from pyfirstorder.progress import progress_callback
+from pyfirstorder.results import NotFiniteWarning
 from pyfirstorder.training.history import Epoch, TrainingResult
 from pyfirstorder.training.run import Checkpoint, run
 from pyfirstorder.training.targets import Targets, rows_of
@@ -36,6 +38,7 @@ _MOST = 2**31 - 1
 _WITHOUT_EFFECT = ("progress", "threads")
 
 
+@hints.knows_other_names
 def train(
     x: Array,
     y: ArrayLike,
@@ -135,6 +138,11 @@ def train(
     OSError
         If the checkpoint cannot be written; the one before is still there.
 
+    Warns
+    -----
+    ZeroGradientWarning
+        If the adversary met samples whose gradient was exactly zero.
+
     Notes
     -----
     Weights start as independent normal numbers of mean 0: W of variance 2/d for the rectifiers (relu, leaky_relu, elu,
@@ -208,7 +216,10 @@ def train(
             backend=trainer.backend_name,
         )
         kept = Checkpoint(Path(checkpoint), job, every)
-    with progress_callback(progress, "train") as on_progress:
+    with progress_callback(progress, "train") as on_progress, warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", NotFiniteWarning
+        )  # of the adversary: a loss that is not finite is an error here
         history = run(trainer, epochs, batch_size, held_out, kept, on_progress, on_epoch)
     return TrainingResult(trainer.network(), tuple(history))
 

@@ -93,10 +93,14 @@ class Trainer:
         return TwoLayerNetwork(w, a[0] if self.targets.scalar_output else a, b, c, self.activation)
 
     def step(self, batch: Array) -> tuple[float, int]:
-        """Train on some of the samples; the sum of their losses (NaN if weights overflow), and how many were right."""
+        """Train on some of the samples; the sum of their losses (NaN if weights overflow), and how many were right.
+
+        What overflows shows in that sum, so NumPy says nothing of it.
+        """
         x = self.rows[batch] if self.adversary is None else self._attacked(batch, self.adversary)
-        value, output, gradients = self.gradients(x, take_objective(self.objective, batch))
-        self.optimizer.step(gradients)
+        with np.errstate(over="ignore", invalid="ignore"):
+            value, output, gradients = self.gradients(x, take_objective(self.objective, batch))
+            self.optimizer.step(gradients)
         if not all(checks.all_finite(part) for part in self.parameters):
             return np.nan, 0
         return float(np.sum(value, dtype=np.float64)), self.targets.correct(output, batch)
