@@ -142,6 +142,31 @@ for name, call in calls.items():
     subprocess.run([sys.executable, "-c", script], check=True, env=environment, timeout=120)
 
 
+@pytest.mark.parametrize("options", ["early_stop=True", "evaluation='hidden', norm='l2'", ""])
+@pytest.mark.skipif(sys.platform != "linux", reason="counts its memory as Linux does")
+def test_restarts_take_no_memory_before_they_are_run(options):
+    if fo.available_backends()["cpu"] != "available":
+        pytest.skip("the native engine is not installed")
+    script = f"""
+import resource, signal, numpy as np, pyfirstorder as fo
+class Ring(BaseException): pass
+def ring(*_): raise Ring
+net = fo.TwoLayerNetwork(np.eye(20, dtype=np.float32), np.eye(20, dtype=np.float32), activation="tanh")
+x, y = np.zeros((1, 20), np.float32), np.zeros(1, int)
+signal.signal(signal.SIGALRM, ring)
+signal.setitimer(signal.ITIMER_REAL, 0.5)
+try:
+    fo.pgd(net, x, y, eps=1e-3, steps=50, restarts=2**31 - 1, random_start=True, backend="cpu", {options})
+except (Ring, MemoryError):
+    pass
+else:
+    raise AssertionError("two billion attacks")
+assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 2**21, "KiB"
+"""
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", script], check=True, env=environment, timeout=120)
+
+
 # ------------------------------------------------------------------ files
 
 
