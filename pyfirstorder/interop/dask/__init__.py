@@ -157,7 +157,8 @@ class DaskEvaluation:
 
     def persist(self, **options: Any) -> DaskEvaluation:
         """Evaluate, and leave the arrays where they were computed; options are those of `dask.persist`."""
-        return DaskEvaluation(*dask.persist(self.fell_to, self.x_adv, self.flat, **options), self.order)
+        fell_to, x_adv, flat = dask.persist(self.fell_to, self.x_adv, self.flat, **options)
+        return DaskEvaluation(fell_to, x_adv, flat, self.order)
 
     def __repr__(self) -> str:
         return f"DaskEvaluation({len(self.fell_to)} samples in {self.fell_to.npartitions} blocks)"
@@ -183,8 +184,8 @@ def evaluate(net: TwoLayerNetwork, x: Any, y: Any, *, eps: ArrayLike, **options:
         See `pgd`.
     """
     records, shape = _records("evaluate", net, x, {"y": y, "eps": eps, **options}, run_keyed)
-    parts = (_output(records, name, getattr(shape, name)) for name in ("fell_to", "x_adv", "flat"))
-    return DaskEvaluation(*parts, stages(net.out_features))
+    fell_to, x_adv, flat = (_output(records, name, getattr(shape, name)) for name in ("fell_to", "x_adv", "flat"))
+    return DaskEvaluation(fell_to, x_adv, flat, stages(net.out_features))
 
 
 def forward(net: TwoLayerNetwork, x: Any, *, backend: str = "auto", threads: int | None = None) -> Any:
