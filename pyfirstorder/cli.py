@@ -53,7 +53,7 @@ except ImportError as error:  # said by main, so that this module can be importe
     _MISSING = error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from pyfirstorder.datasets import Dataset
 
@@ -111,24 +111,36 @@ def _errors_in_a_line(command: Callable[..., None]) -> Callable[..., None]:
             command(*arguments, **options)
         except (TypeError, ValueError, ImportError, OSError) as error:
             Console(stderr=True).print(
-                f"error: {_said(error)}", style="red", markup=False, highlight=False, soft_wrap=True
+                f"error: {_said(error, options)}", style="red", markup=False, highlight=False, soft_wrap=True
             )
             raise typer.Exit(2) from None
 
     return run
 
 
-def _said(error: Exception) -> str:
+def _said(error: Exception, options: Iterable[str]) -> str:
     """The message in a line, with options where the library has arguments."""
     if isinstance(error, FileNotFoundError) and error.filename is not None:
         return f"no such file: {error.filename}"
     line = " ".join(str(error).split())
-    return re.sub(r"\bpass (\w+)=True", lambda found: f"add --{found[1].replace('_', '-')}", line)
+    line = re.sub(r"\bpass (\w+)=True", lambda found: f"add {_option(found[1])}", line)
+    for name in options:
+        if "_" in name:  # no word of a sentence
+            line = re.sub(rf"(?<![\w./-]){name}\b(?![./-])", _option(name), line)
+        elif name not in ("network", "data"):  # which stand without a name, or are options elsewhere
+            line = re.sub(rf"^{name}(?=: )|(?<![\w./-]){name}(?==)", _option(name), line)
+    return line
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def info() -> None:
     """What is installed here: versions, backends and why one is missing, instruction sets, processors."""
     table = Table(show_header=False)
+    for _ in range(2):
+        table.add_column(overflow="fold")  # a narrow terminal shows all of it, too
     for name, value in fo.show_config().items():
         table.add_row(name, escape(value))  # the name of an extra in brackets is no style
     Console().print(table)
@@ -196,6 +208,12 @@ def attack(
         "threads": threads,
         "backend": backend,
     }
+    if bounds is None and options["bounds"] is None:
+        console.print(
+            f"no bounds: numbers of {dataset.stored.dtype} may be anything; --bounds 0,1 keeps images in their box",
+            highlight=False,
+            soft_wrap=True,
+        )
     options = {name: value for name, value in options.items() if value is not None}
     earlier = None if compare is None else records.read(compare)
     shown_shape = _image_shape(image_shape, dataset)
@@ -215,7 +233,8 @@ def attack(
         records.require_comparable(earlier, settings)
     if not overwrite:
         records.refuse_to_replace(results, settings)
-    unfinished = Unfinished(output, sweep, job_of(sweep, settings))
+    job = job_of(sweep, settings)
+    unfinished = Unfinished(output, sweep, job)
     done = unfinished.load(replace=overwrite)
     if done:
         console.print(f"going on after {done} of {len(dataset)} samples", highlight=False)
@@ -225,7 +244,8 @@ def attack(
         with bar_of(console) as bar:
             task = bar.add_task("attack", total=len(dataset), completed=done)
             sweep.run(block_rows, unfinished.keep, lambda now: bar.update(task, completed=now), unfinished.note, done)
-    _write_results(sweep, output, settings, unfinished)
+    digests = {f"{name}_fingerprint": job[name] for name in ("weights", "samples")}
+    _write_results(sweep, output, {**settings, **digests, "engine": job["engine"]}, unfinished)
     console.print(_table(sweep))
     own = records.Run(output.resolve().name, settings, radii, sweep.clean_withstood, sweep.withstood)
     _draw(sweep, output, [own] if earlier is None else [earlier, own], shown_shape)
@@ -288,6 +308,9 @@ def _draw(sweep: Sweep, output: Path, runs: list[records.Run], image_shape: tupl
     figures = {accuracy: plots.accuracy_figure(curves, norm=norm, title=title, quantity=quantity)}
     if image_shape is not None and sweep.examples is not None:
         figures[examples] = plots.examples_figure(sweep.examples, norm=norm, image_shape=image_shape)
+    for name in PICTURES:
+        if name not in figures:  # of an attack that this one replaces
+            (output / name).unlink(missing_ok=True)
     for name, figure in figures.items():
         with files.written_at_once(output / name) as path:
             figure.savefig(path, dpi=150)

@@ -61,6 +61,9 @@ class Evaluation:
         "apgd-t1" to "apgd-t9" are APGD on the difference of logits ratio towards the first to the ninth of the rival
         classes, the one with the largest output at x first; "apgd-dlr" (three outputs), "apgd-margin" (two) and
         "apgd-logistic" (one) take their place.
+    flat : bool array (B,)
+        At which samples one of the attacks ended because the gradient was exactly zero, so that it could not move them:
+        where they count as robust, that may be masking of the gradient, not robustness.
     """
 
     clean_accuracy: float
@@ -69,10 +72,17 @@ class Evaluation:
     fell_to: Array
     x_adv: Array
     accuracy_after: dict[str, float]
+    flat: Array
+
+    @property
+    def zero_gradient(self) -> int:
+        """How many samples are flat."""
+        return int(np.count_nonzero(as_numpy(self.flat)))
 
     def __repr__(self) -> str:
         after = ", ".join(f"{name} {share:.2%}" for name, share in self.accuracy_after.items())
-        return f"Evaluation(clean {self.clean_accuracy:.2%}, robust {self.robust_accuracy:.2%}: {after})"
+        flat = f"; {self.zero_gradient} with a zero gradient" if self.zero_gradient else ""
+        return f"Evaluation(clean {self.clean_accuracy:.2%}, robust {self.robust_accuracy:.2%}: {after}{flat})"
 
 
 def stages(outputs: int) -> tuple[Stage, ...]:
@@ -180,21 +190,23 @@ def evaluate(
         )
     hints.warn_of_radius(eps, norm, bounds, stacklevel=3)
     warn_of_ends(np.stack(statuses), stacklevel=3)  # beyond the decorator
-    return _in_kind_of(x, summary(fell_to, x_adv.reshape(points.shape), order))
+    flat = (np.stack(statuses) == Status.ZERO_GRADIENT).any(axis=0)
+    return _in_kind_of(x, summary(fell_to, x_adv.reshape(points.shape), order, flat))
 
 
-def summary(fell_to: Array, x_adv: Array, order: tuple[Stage, ...]) -> Evaluation:
+def summary(fell_to: Array, x_adv: Array, order: tuple[Stage, ...], flat: Array) -> Evaluation:
     """The evaluation of samples that fell to these attacks, or to none."""
     robust = fell_to < 0
     after = {stage.name: _share(robust | (fell_to > number)) for number, stage in enumerate(order, start=1)}
-    return Evaluation(_share(fell_to != 0), _share(robust), robust, fell_to, x_adv, after)
+    return Evaluation(_share(fell_to != 0), _share(robust), robust, fell_to, x_adv, after, flat)
 
 
 def _in_kind_of(x: object, found: Evaluation) -> Evaluation:
     give = arrays.giver(x)
     if give is None:
         return found
-    return replace(found, robust=give(found.robust), fell_to=give(found.fell_to), x_adv=give(found.x_adv))
+    parts = {name: give(getattr(found, name)) for name in ("robust", "fell_to", "x_adv", "flat")}
+    return replace(found, **parts)
 
 
 def _run(

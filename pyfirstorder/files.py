@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import platform
+import struct
 import uuid
 import zlib
 from contextlib import contextmanager, suppress
@@ -31,6 +32,8 @@ _NO_ROOM = tuple(getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") 
 _LARGE = 2**30  # bytes of an array, from which on it must not be packed more tightly than this:
 _MOST_PACKED = 200  # times; zeros alone are packed 1000 times, weights of which 99 of 100 are zero 57 times
 _ZIP_PREFIXES = (b"PK\x03\x04", b"PK\x05\x06")  # of an archive with files, and of one without
+_ZIP_END = struct.Struct("<4s6xH10x")  # the same prefix, and the number of parts
+_MANY_PARTS = 2**16 - 1  # or more: the number stands elsewhere
 
 
 @contextmanager
@@ -141,6 +144,7 @@ def read_npz(path: PathLike, required: tuple[str, ...], optional: tuple[str, ...
         with np.load(stream, allow_pickle=False) as file:
             names = file.files
             wanted = names if optional is None else (*required, *optional)
+            _refuse_damaged_names(file.zip, stream)
             _refuse_bombs(file.zip, wanted)
             arrays = {name: file[name] for name in wanted if name in names}
     missing = [name for name in required if name not in arrays]
@@ -150,6 +154,16 @@ def read_npz(path: PathLike, required: tuple[str, ...], optional: tuple[str, ...
         if not isinstance(array, np.ndarray):
             raise ValueError(f"{path}: expected {name} to be an array, got {type(array).__name__}")
     return arrays
+
+
+def _refuse_damaged_names(archive: zipfile.ZipFile, stream: BinaryIO) -> None:
+    """Refuse a directory that names a part otherwise than the part does, or skips one: it would seem to be missing."""
+    for part in archive.infolist():
+        archive.open(part).close()  # compares both names, and reads nothing
+    stream.seek(-(_ZIP_END.size + len(archive.comment)), os.SEEK_END)
+    start, count = _ZIP_END.unpack(stream.read(_ZIP_END.size))
+    if start != _ZIP_PREFIXES[1] or count not in (len(archive.infolist()), _MANY_PARTS):
+        raise ValueError("its directory is damaged")
 
 
 def _refuse_bombs(archive: zipfile.ZipFile, wanted: Collection[str]) -> None:

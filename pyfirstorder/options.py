@@ -58,6 +58,14 @@ def numbers_of(name: str, text: str) -> list[float]:
         raise ValueError(f"{name}: expected numbers with commas between them, got {text!r}") from None
 
 
+def number_of(name: str, text: str) -> float:
+    """A number or a fraction, such as 8/255."""
+    numbers = numbers_of(name, text)
+    if len(numbers) != 1:
+        raise ValueError(f"{name}: expected one number, got {text!r}")
+    return numbers[0]
+
+
 def bounds_of(text: str | None, dataset: Dataset) -> tuple[float, float] | None:
     """The box around every number of a sample."""
     if text is None:

@@ -109,11 +109,11 @@ def test_data_on_disk_is_attacked_into_files_on_disk(files, tmp_path):
         (["--eps", "0.1", "--backend", "fast"], "backend: expected"),
         (["--eps", "0.1", "--bounds", "0.9,1"], "within bounds"),
         (["--eps", "0.1", "--limit", "-1"], "limit: expected"),
-        (["--eps", "0.1", "--image-shape", "3,3"], "image_shape: expected"),
-        (["--eps", "0.1", "--image-shape", "-4,-4"], "image_shape: expected"),
-        (["--eps", "0.1", "--image-shape", "4.0,4"], "image_shape: expected"),
-        (["--eps", "0.1", "--image-shape", "inf,4"], "image_shape: expected"),
-        (["--eps", "0.1", "--image-shape", "2,4,2"], "image_shape: expected"),
+        (["--eps", "0.1", "--image-shape", "3,3"], "--image-shape: expected"),
+        (["--eps", "0.1", "--image-shape", "-4,-4"], "--image-shape: expected"),
+        (["--eps", "0.1", "--image-shape", "4.0,4"], "--image-shape: expected"),
+        (["--eps", "0.1", "--image-shape", "inf,4"], "--image-shape: expected"),
+        (["--eps", "0.1", "--image-shape", "2,4,2"], "--image-shape: expected"),
         (["--eps", "0.1", "--restarts", "2"], "restarts: expected 1 without a random start"),
         (["--eps", "0.1", "--seed", "-1"], "seed: expected"),
         (["--eps", "0.1", "--seed", "-1", "--held-out", "0.5"], "seed: expected"),
@@ -431,3 +431,56 @@ def test_a_checkpoint_that_is_named_stays_for_more_epochs(files, tmp_path):
 def test_a_mistake_in_training_is_one_line(files, tmp_path, arguments, message):
     words = [files / "net.npz" if word == "NET" else word for word in arguments]
     assert message in error_line(run("train", files / "data.npz", "-o", tmp_path / "net.npz", *words))
+
+
+def test_radii_to_train_against_may_be_fractions(files, tmp_path):
+    def trained(eps):
+        path = tmp_path / "net.npz"
+        done = run(
+            "train", files / "data.npz", "--activation", "tanh", "--epochs", 1, "--adversarial-eps", eps, "-o", path
+        )
+        assert done.exit_code == 0, done.output
+        return path.read_bytes()
+
+    assert trained("1/8") == trained("0.125") != trained("1/4")
+    assert "--adversarial-eps: expected one number" in error_line(
+        run("train", files / "data.npz", "--adversarial-eps", "0.1,0.2", "-o", tmp_path / "net.npz")
+    )
+
+
+def test_errors_call_options_by_their_names(files, tmp_path):
+    assert error_line(attack(files, tmp_path, "--step-size", -1)).startswith("error: --step-size: expected")
+    line = error_line(attack(files, tmp_path, "--step-size", 0.1, "--rel-step-size", 0.1))
+    assert "--rel-step-size" in line
+    assert "_size" not in line
+
+
+def test_numbers_that_may_be_anything_are_said_to_have_no_bounds(files, tmp_path):
+    assert "no bounds: numbers of float32" in attack(files, tmp_path / "a").output
+    assert "no bounds" not in attack(files, tmp_path / "b", "--bounds", "none").output
+
+
+def test_no_picture_of_an_attack_that_was_replaced_stays(files, tmp_path):
+    assert attack(files, tmp_path, "--image-shape", "4,4").exit_code == 0
+    assert (tmp_path / "examples.png").exists()
+    assert attack(files, tmp_path, "--norm", "l2", "--overwrite").exit_code == 0
+    assert not (tmp_path / "examples.png").exists()
+    assert (tmp_path / "accuracy.png").exists()
+
+
+def test_the_result_says_which_weights_and_samples_it_is_of(files, tmp_path):
+    found = []
+    for limit in (5, 6):
+        assert attack(files, tmp_path / str(limit), "--limit", limit, "--bounds", "0,1").exit_code == 0
+        with np.load(tmp_path / str(limit) / "adversarial.npz") as result:
+            found.append({name: result[name].tolist() for name in result.files if name.endswith("fingerprint")})
+            assert result["bounds"].tolist() == [0, 1]
+            assert result["version"] == fo.__version__
+    assert found[0]["weights_fingerprint"] == found[1]["weights_fingerprint"]
+    assert found[0]["samples_fingerprint"] != found[1]["samples_fingerprint"]
+
+
+def test_info_shows_all_of_a_long_line_on_a_narrow_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr(fo, "show_config", lambda: {"backend": "x" * 200})
+    assert run("info").output.count("x") == 200

@@ -132,3 +132,14 @@ def test_the_accuracies_are_those_of_autoattack_s_own_attacks(norm, eps):
     ours = (found.accuracy_after["apgd-ce"], found.robust_accuracy)
     assert 0.1 < found.robust_accuracy < found.clean_accuracy - 0.1
     np.testing.assert_allclose(ours, after, atol=4.5 / len(x))
+
+
+@every_backend_name
+def test_samples_with_a_zero_gradient_are_counted_once_whatever_the_number_of_attacks(backend_name):
+    net = fo.TwoLayerNetwork(np.eye(2), np.eye(2), hidden_bias=np.zeros(2), activation="relu")
+    x = np.array([[-1.0, -2.0], [-3.0, -1.0], [1.0, 0.5], [2.0, 0.5]])  # the first two: no hidden unit is on
+    with pytest.warns(fo.ZeroGradientWarning, match="gradient of 2 of 4"):
+        found = fo.evaluate(net, x, np.zeros(4, int), eps=0.1, steps=5, backend=backend_name)
+    assert found.zero_gradient == 2
+    assert repr(found).endswith("; 2 with a zero gradient)")
+    assert fo.evaluate(net, x[2:], np.zeros(2, int), eps=0.1, steps=5, backend=backend_name).zero_gradient == 0

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fuzz import calls, files
+from fuzz import calls, contents, files
 from fuzz.values import LAYOUTS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -142,6 +142,31 @@ for name, call in calls.items():
     subprocess.run([sys.executable, "-c", script], check=True, env=environment, timeout=120)
 
 
+@pytest.mark.parametrize("options", ["early_stop=True", "evaluation='hidden', norm='l2'", ""])
+@pytest.mark.skipif(sys.platform != "linux", reason="counts its memory as Linux does")
+def test_restarts_take_no_memory_before_they_are_run(options):
+    if fo.available_backends()["cpu"] != "available":
+        pytest.skip("the native engine is not installed")
+    script = f"""
+import resource, signal, numpy as np, pyfirstorder as fo
+class Ring(BaseException): pass
+def ring(*_): raise Ring
+net = fo.TwoLayerNetwork(np.eye(20, dtype=np.float32), np.eye(20, dtype=np.float32), activation="tanh")
+x, y = np.zeros((1, 20), np.float32), np.zeros(1, int)
+signal.signal(signal.SIGALRM, ring)
+signal.setitimer(signal.ITIMER_REAL, 0.5)
+try:
+    fo.pgd(net, x, y, eps=1e-3, steps=50, restarts=2**31 - 1, random_start=True, backend="cpu", {options})
+except (Ring, MemoryError):
+    pass
+else:
+    raise AssertionError("two billion attacks")
+assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 2**21, "KiB"
+"""
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", script], check=True, env=environment, timeout=120)
+
+
 # ------------------------------------------------------------------ files
 
 
@@ -231,3 +256,75 @@ def test_weights_beside_an_onnx_file_are_read_from_its_own_folder_alone(tmp_path
         (folder / "net.onnx").write_bytes(model.SerializeToString())
         with pytest.raises(ValueError, match=r"net\.onnx"):
             fo.load_network(folder / "net.onnx")
+
+
+@pytest.mark.parametrize("kind", files.KINDS)
+def test_a_changed_byte_is_refused_or_changes_what_it_stands_for_alone(kind, tmp_path):
+    if kind in ("network.safetensors", "network.onnx"):
+        pytest.importorskip(kind.rpartition(".")[2])
+    whole, path = files.whole(kind), tmp_path / f"changed.{kind.rpartition('.')[2]}"
+    answered = 0
+    for place in range(len(whole)):
+        changed = bytearray(whole)
+        changed[place] ^= (1, 0x80, 0xFF)[place % 3]
+        path.write_bytes(changed)
+        if files.check_file(kind, path) == "answered":
+            answered += 1
+            if kind == "network.npz":  # its checksums know the numbers that were saved
+                contents.require_network(fo.load_network(path), kind, whole)
+    assert answered
+
+
+@pytest.mark.parametrize("name", ["hidden_weight", "hidden_bias", "output_weight", "output_bias", "activation"])
+@pytest.mark.parametrize("kind", ["network.npz", "network.safetensors", "network.onnx"])
+def test_a_wrong_number_read_from_a_file_is_noticed(kind, name, tmp_path, monkeypatch):
+    if kind != "network.npz":
+        pytest.importorskip(kind.rpartition(".")[2])
+    path = tmp_path / kind
+    path.write_bytes(files.whole(kind))
+    assert files.check_file(kind, path) == "answered"
+    net = fo.load_network(path)
+    parts = {part: getattr(net, part) for part in ("hidden_weight", "output_weight", "hidden_bias", "output_bias")}
+    parts |= {"activation": net.activation}
+    parts[name] = "softplus" if name == "activation" else np.nextafter(parts[name], np.float32(9), dtype=np.float32)
+    monkeypatch.setattr(fo, "load_network", lambda path: fo.TwoLayerNetwork(**parts))
+    with pytest.raises(AssertionError, match=name if name != "activation" else "softplus"):
+        files.check_file(kind, path)
+
+
+@pytest.mark.parametrize("kind", ["data.npz", "data.npy"])
+@pytest.mark.parametrize("part", [0, 1])
+def test_a_wrong_sample_read_from_a_file_is_noticed(kind, part, tmp_path, monkeypatch):
+    path = tmp_path / kind
+    path.write_bytes(files.whole(kind))
+    right = datasets.Dataset.block
+
+    def wrong(self, begin, end):
+        block = list(right(self, begin, end))
+        block[part] = block[part][::-1]
+        return block
+
+    monkeypatch.setattr(datasets.Dataset, "block", wrong)
+    with pytest.raises(AssertionError):
+        files.check_file(kind, path)
+
+
+def test_a_part_of_an_archive_under_another_name_is_not_taken_for_missing(tmp_path):
+    path = tmp_path / "net.npz"
+    fo.TwoLayerNetwork(np.eye(2), np.eye(2), np.ones(2)).save(path)
+    content = path.read_bytes()
+    at = content.rindex(b"hidden_bias")  # in the directory at the end
+    path.write_bytes(content[:at] + b"Hidden_bias" + content[at + 11 :])
+    with pytest.raises(ValueError, match=r"net\.npz: expected a whole \.npz file.*Hidden_bias"):
+        fo.load_network(path)
+
+
+def test_a_directory_that_skips_a_part_of_an_archive_is_refused(tmp_path):
+    path = tmp_path / "net.npz"
+    fo.TwoLayerNetwork(np.eye(2), np.eye(2), activation="tanh").save(path)
+    content = bytearray(path.read_bytes())
+    at = content.rindex(b"PK\x01\x02", 0, content.rindex(b"PK\x01\x02"))  # the entry before that of the activation
+    content[at + 32] = 200  # the length of a comment on that part
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"net\.npz: expected a whole \.npz file of numbers: its directory is damaged"):
+        fo.load_network(path)

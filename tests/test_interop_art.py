@@ -7,11 +7,12 @@ import inspect
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from only_import import import_art
 
 import pyfirstorder as fo
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
-pytest.importorskip("art", reason="adversarial-robustness-toolbox is not installed")
+import_art()
 
 from art.attacks import evasion  # noqa: E402
 from art.defences.preprocessor import FeatureSqueezing  # noqa: E402

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from only_import import import_art
 
 import pyfirstorder as fo
 from pyfirstorder.interop import models
@@ -243,7 +244,7 @@ def test_dropout_is_refused_where_foolbox_would_attack_it_in_training_mode(foolb
 
 @pytest.fixture
 def art():
-    pytest.importorskip("art", reason="needs ART")
+    import_art()
     from art.estimators.classification import PyTorchClassifier
 
     def classifier(module, classes=3):

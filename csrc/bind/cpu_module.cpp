@@ -324,10 +324,13 @@ py::tuple attack(PackedNetwork<T>& packed, const Array<T>& x, const py::object& 
   const int threads = options.attr("threads").cast<int>();
   const py::object on_progress = options.attr("on_progress");
   const OperationTable<T>& table = table_of<T>(*packed.engine);
-  // Rows that another way of evaluation cannot vouch for are left to the dense one.
-  std::vector<int64_t> deferred(static_cast<size_t>(task.rows) + 1, 0);
-  task.deferred = deferred.data();
   const bool in_hidden_space = table.uses_hidden_space(task);
+  // Rows that another way of evaluation cannot vouch for are left to the dense one.  There may be billions, and are
+  // few: so the memory is only reserved, and used as they come.
+  const bool may_defer = in_hidden_space || task.options.early_stop;
+  const std::unique_ptr<int64_t[]> deferred(new int64_t[1 + (may_defer ? static_cast<size_t>(task.rows) : 0)]);
+  deferred[0] = 0;
+  task.deferred = deferred.get();
   if (in_hidden_space) {
     const Gram<T>& gram = packed.gram.get([&] { return make_gram(packed, threads); });
     network.gram = gram.panels;
@@ -339,7 +342,7 @@ py::tuple attack(PackedNetwork<T>& packed, const Array<T>& x, const py::object& 
   run(in_hidden_space ? table.hidden_space_attack : table.attack, task, work, threads, on_progress);
   if (deferred[0] > 0) {
     task.rows = deferred[0];
-    task.row_list = deferred.data() + 1;
+    task.row_list = deferred.get() + 1;
     task.options.evaluation = Evaluation::dense;
     run(table.attack, task, work, threads, on_progress);
   }

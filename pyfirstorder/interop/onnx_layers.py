@@ -76,7 +76,7 @@ class Graph:
     def __init__(self, model: Any, output: str | None) -> None:
         graph = model.graph
         self.model = model
-        self.constants = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
+        self.constants = {one.name: _numbers(one) for one in graph.initializer}
         inputs = [one for one in graph.input if one.name not in self.constants]
         if len(inputs) != 1:
             raise ValueError(f"model: expected one input, got {len(inputs)}")
@@ -205,10 +205,17 @@ def _leading_to(graph: Any, output: str, inputs: Callable[[Any], list[str]]) -> 
     return [(place, graph.node[place]) for place in sorted(needed)]
 
 
+def _numbers(tensor: Any) -> Array:
+    try:
+        return numpy_helper.to_array(tensor)
+    except (KeyError, TypeError) as error:  # of a type that onnx does not know, or has no numbers for
+        raise ValueError(f"constant {tensor.name!r}: expected numbers, got data type {tensor.data_type}") from error
+
+
 def _constant_of(node: Any) -> Array:
     (attribute,) = node.attribute
     value = helper.get_attribute_value(attribute)
-    return numpy_helper.to_array(value) if attribute.name == "value" else np.asarray(value)
+    return _numbers(value) if attribute.name == "value" else np.asarray(value)
 
 
 def _size_of_result(kind: str, sizes: list[int]) -> float:

@@ -13,7 +13,19 @@ except ImportError as error:
 
 import pyfirstorder as fo
 from pyfirstorder import datasets, files, training
-from pyfirstorder.options import HELD_OUT, Backend, Bounds, Data, Labels, Norm, Seed, Threads, bar_of, bounds_of
+from pyfirstorder.options import (
+    HELD_OUT,
+    Backend,
+    Bounds,
+    Data,
+    Labels,
+    Norm,
+    Seed,
+    Threads,
+    bar_of,
+    bounds_of,
+    number_of,
+)
 from pyfirstorder.training.history import require_history, write_history
 
 if TYPE_CHECKING:
@@ -50,7 +62,9 @@ def train(
     l2_penalty: Annotated[float, typer.Option(help="In the gradient, as weight_decay of torch's SGD.")] = 0.0,
     held_out: Annotated[float, typer.Option(help="Share of the samples kept for validation.")] = HELD_OUT,
     seed: Seed = 0,
-    adversarial_eps: Annotated[float | None, typer.Option(help="Radius to train against; plain if left out.")] = None,
+    adversarial_eps: Annotated[
+        str | None, typer.Option(help="Radius to train against: 0.1 or 8/255; plain if left out.")
+    ] = None,
     adversarial_norm: Norm = "linf",
     adversarial_steps: Annotated[int, typer.Option(help="Steps of the adversary at every mini-batch.")] = 7,
     adversarial_rel_step_size: Annotated[float | None, typer.Option(help="Step size as a share of the radius.")] = None,
@@ -91,7 +105,7 @@ def train(
         raise ValueError(f"data: expected at least one sample to train on, got none: {held}")
     console.print(f"{everything.describe()}, {len(validation)} of them held out", highlight=False)
     adversary = {
-        "eps": adversarial_eps,
+        "eps": None if adversarial_eps is None else number_of("adversarial_eps", adversarial_eps),
         "norm": adversarial_norm,
         "steps": adversarial_steps,
         "rel_step_size": adversarial_rel_step_size,

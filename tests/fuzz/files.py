@@ -1,7 +1,8 @@
 """Files as a stranger may send them: whole ones, changed ones and invented ones, for every reader of the library.
 
-A reader gives a network or a data set that can be used, or raises a TypeError, a ValueError or an OSError with a
-message.  Nothing else: no other kind of error, no code of the file's that runs, no memory that the file only claims.
+A reader gives the network or the data set that stands in the file (`fuzz.contents`), or raises a TypeError, a
+ValueError or an OSError with a message.  Nothing else: no other kind of error, no numbers but the file's, no code of
+the file's that runs, no memory that the file only claims.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fuzz import contents
 from fuzz.choices import Choices
 
 import pyfirstorder as fo
@@ -70,9 +72,9 @@ def whole(kind: str) -> bytes:
     if kind == "network.npz":
         _network().save(path)
     elif kind == "data.npz":
-        np.savez(path, x=np.zeros((3, 2), np.uint8), y=np.arange(3))
+        np.savez(path, x=np.arange(7, 247, 40, np.uint8).reshape(3, 2), y=np.arange(3))
     elif kind == "data.npy":
-        np.save(path, np.zeros((3, 2), np.float32))
+        np.save(path, np.linspace(-1, 2, 6, dtype=np.float32).reshape(3, 2))
     elif kind == "network.safetensors":
         from safetensors.numpy import save_file
 
@@ -94,7 +96,7 @@ def _onnx(kinds: tuple[str, ...], shape: tuple[int, ...] = (3, 2), declared: int
     for i, kind in enumerate(kinds):
         inputs = [value]
         if kind in ("Gemm", "MatMul"):
-            weight = np.ones((sizes[linear + 1], sizes[linear]), np.float32)
+            weight = np.random.default_rng(i).standard_normal((sizes[linear + 1], sizes[linear])).astype(np.float32)
             constants.append(numpy_helper.from_array(weight.T.copy() if kind == "MatMul" else weight, f"w{i}"))
             linear = min(linear + 1, 6)
             inputs.append(f"w{i}")
@@ -223,8 +225,10 @@ def check_file(kind: str, path: Path) -> str:
 
 
 def _use(kind: str, path: Path) -> None:
+    content = path.read_bytes()
     if kind.startswith("network"):
         net = fo.load_network(path)
+        contents.require_network(net, kind, content)
         output = fo.forward(net, np.zeros((2, net.in_features), net.dtype))
         assert output.shape == ((2,) if net.scalar_output else (2, net.out_features))
         return
@@ -234,6 +238,7 @@ def _use(kind: str, path: Path) -> None:
         np.save(labels, np.arange(3))
     data = datasets.load(path, labels)
     x, y = data.block(0, min(len(data), 10))
+    contents.require_data(x, y, kind, content, np.arange(3))
     assert len(x) == len(y)
     assert x.dtype == np.float32
     data.describe()

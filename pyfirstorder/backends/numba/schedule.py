@@ -1,7 +1,7 @@
 """Threads and blocks: who runs which tiles, and when Python looks up.
 
-A compiled call cannot be interrupted, so work is cut into calls of about a tenth of a second.  Neither blocks nor tiles
-nor threads change a bit of any answer.
+A compiled call cannot be interrupted, so work is cut into calls of about a twentieth of a second.  Neither blocks nor
+tiles nor threads change a bit of any answer.
 
 Numba's own pool of threads has two traps.  Its "workqueue" layer ends the process when two Python threads enter it at
 once, hence the lock.  Its OpenMP layer ends a forked child that enters it, hence one thread there.
@@ -20,7 +20,7 @@ import numba
 from pyfirstorder.backends.numba import entries
 from pyfirstorder.backends.numba.entries import Entries
 
-SECONDS_PER_CALL = 0.1  # Ctrl-C is heard within 0.2 s even at half the speed assumed below
+SECONDS_PER_CALL = 0.05  # Ctrl-C is heard within 0.2 s even at a quarter of the speed assumed below
 FLOPS_PER_SECOND = 1e10  # of one thread; a 2-core AVX-512 machine gave 1.5e10 to 2.5e10
 FLOPS_PER_FEATURE = 100  # of a step beside its products: direction, projection, checks
 FLOPS_PER_UNIT = 100  # activation and its derivative

@@ -119,6 +119,7 @@ class DaskEvaluation:
 
     fell_to: Any
     x_adv: Any
+    flat: Any
     order: tuple[Stage, ...]
 
     @property
@@ -137,6 +138,11 @@ class DaskEvaluation:
         return (self.fell_to != 0).mean()
 
     @property
+    def zero_gradient(self) -> Any:
+        """How many samples are flat, a dask scalar."""
+        return self.flat.sum()
+
+    @property
     def accuracy_after(self) -> dict[str, Any]:
         """Name of each attack to the accuracy that remained after it, in order."""
         return {
@@ -146,13 +152,13 @@ class DaskEvaluation:
 
     def compute(self, **options: Any) -> fo.Evaluation:
         """Evaluate, and give the `pyfirstorder.Evaluation` of NumPy arrays; options are those of `dask.compute`."""
-        fell_to, x_adv = dask.compute(self.fell_to, self.x_adv, **options)
-        return summary(fell_to, x_adv, self.order)
+        fell_to, x_adv, flat = dask.compute(self.fell_to, self.x_adv, self.flat, **options)
+        return summary(fell_to, x_adv, self.order, flat)
 
     def persist(self, **options: Any) -> DaskEvaluation:
         """Evaluate, and leave the arrays where they were computed; options are those of `dask.persist`."""
-        fell_to, x_adv = dask.persist(self.fell_to, self.x_adv, **options)
-        return DaskEvaluation(fell_to, x_adv, self.order)
+        fell_to, x_adv, flat = dask.persist(self.fell_to, self.x_adv, self.flat, **options)
+        return DaskEvaluation(fell_to, x_adv, flat, self.order)
 
     def __repr__(self) -> str:
         return f"DaskEvaluation({len(self.fell_to)} samples in {self.fell_to.npartitions} blocks)"
@@ -178,8 +184,8 @@ def evaluate(net: TwoLayerNetwork, x: Any, y: Any, *, eps: ArrayLike, **options:
         See `pgd`.
     """
     records, shape = _records("evaluate", net, x, {"y": y, "eps": eps, **options}, run_keyed)
-    fell_to, x_adv = (_output(records, name, getattr(shape, name)) for name in ("fell_to", "x_adv"))
-    return DaskEvaluation(fell_to, x_adv, stages(net.out_features))
+    fell_to, x_adv, flat = (_output(records, name, getattr(shape, name)) for name in ("fell_to", "x_adv", "flat"))
+    return DaskEvaluation(fell_to, x_adv, flat, stages(net.out_features))
 
 
 def forward(net: TwoLayerNetwork, x: Any, *, backend: str = "auto", threads: int | None = None) -> Any:
