@@ -61,7 +61,7 @@ class Evaluation:
         "apgd-t1" to "apgd-t9" are APGD on the difference of logits ratio towards the first to the ninth of the rival
         classes, the one with the largest output at x first; "apgd-dlr" (three outputs), "apgd-margin" (two) and
         "apgd-logistic" (one) take their place.
-    flat : bool array (B,)
+    has_zero_gradient : bool array (B,)
         At which samples one of the attacks ended because the gradient was exactly zero, so that it could not move them:
         where they count as robust, that may be masking of the gradient, not robustness.
     """
@@ -72,17 +72,17 @@ class Evaluation:
     fell_to: Array
     x_adv: Array
     accuracy_after: dict[str, float]
-    flat: Array
+    has_zero_gradient: Array
 
     @property
     def zero_gradient(self) -> int:
-        """How many samples are flat."""
-        return int(np.count_nonzero(as_numpy(self.flat)))
+        """At how many samples."""
+        return int(np.count_nonzero(as_numpy(self.has_zero_gradient)))
 
     def __repr__(self) -> str:
         after = ", ".join(f"{name} {share:.2%}" for name, share in self.accuracy_after.items())
-        flat = f"; {self.zero_gradient} with a zero gradient" if self.zero_gradient else ""
-        return f"Evaluation(clean {self.clean_accuracy:.2%}, robust {self.robust_accuracy:.2%}: {after}{flat})"
+        stuck = f"; {self.zero_gradient} with a zero gradient" if self.zero_gradient else ""
+        return f"Evaluation(clean {self.clean_accuracy:.2%}, robust {self.robust_accuracy:.2%}: {after}{stuck})"
 
 
 def stages(outputs: int) -> tuple[Stage, ...]:
@@ -190,22 +190,22 @@ def evaluate(
         )
     hints.warn_of_radius(eps, norm, bounds, stacklevel=3)
     warn_of_ends(np.stack(statuses), stacklevel=3)  # beyond the decorator
-    flat = (np.stack(statuses) == Status.ZERO_GRADIENT).any(axis=0)
-    return _in_kind_of(x, summary(fell_to, x_adv.reshape(points.shape), order, flat))
+    has_zero_gradient = (np.stack(statuses) == Status.ZERO_GRADIENT).any(axis=0)
+    return _in_kind_of(x, summary(fell_to, x_adv.reshape(points.shape), order, has_zero_gradient))
 
 
-def summary(fell_to: Array, x_adv: Array, order: tuple[Stage, ...], flat: Array) -> Evaluation:
+def summary(fell_to: Array, x_adv: Array, order: tuple[Stage, ...], has_zero_gradient: Array) -> Evaluation:
     """The evaluation of samples that fell to these attacks, or to none."""
     robust = fell_to < 0
     after = {stage.name: _share(robust | (fell_to > number)) for number, stage in enumerate(order, start=1)}
-    return Evaluation(_share(fell_to != 0), _share(robust), robust, fell_to, x_adv, after, flat)
+    return Evaluation(_share(fell_to != 0), _share(robust), robust, fell_to, x_adv, after, has_zero_gradient)
 
 
 def _in_kind_of(x: object, found: Evaluation) -> Evaluation:
     give = arrays.giver(x)
     if give is None:
         return found
-    parts = {name: give(getattr(found, name)) for name in ("robust", "fell_to", "x_adv", "flat")}
+    parts = {name: give(getattr(found, name)) for name in ("robust", "fell_to", "x_adv", "has_zero_gradient")}
     return replace(found, **parts)
 
 

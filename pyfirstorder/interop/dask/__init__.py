@@ -119,7 +119,7 @@ class DaskEvaluation:
 
     fell_to: Any
     x_adv: Any
-    flat: Any
+    has_zero_gradient: Any
     order: tuple[Stage, ...]
 
     @property
@@ -139,8 +139,8 @@ class DaskEvaluation:
 
     @property
     def zero_gradient(self) -> Any:
-        """How many samples are flat, a dask scalar."""
-        return self.flat.sum()
+        """At how many samples, a dask scalar."""
+        return self.has_zero_gradient.sum()
 
     @property
     def accuracy_after(self) -> dict[str, Any]:
@@ -152,13 +152,13 @@ class DaskEvaluation:
 
     def compute(self, **options: Any) -> fo.Evaluation:
         """Evaluate, and give the `pyfirstorder.Evaluation` of NumPy arrays; options are those of `dask.compute`."""
-        fell_to, x_adv, flat = dask.compute(self.fell_to, self.x_adv, self.flat, **options)
-        return summary(fell_to, x_adv, self.order, flat)
+        fell_to, x_adv, has_zero_gradient = dask.compute(self.fell_to, self.x_adv, self.has_zero_gradient, **options)
+        return summary(fell_to, x_adv, self.order, has_zero_gradient)
 
     def persist(self, **options: Any) -> DaskEvaluation:
         """Evaluate, and leave the arrays where they were computed; options are those of `dask.persist`."""
-        fell_to, x_adv, flat = dask.persist(self.fell_to, self.x_adv, self.flat, **options)
-        return DaskEvaluation(fell_to, x_adv, flat, self.order)
+        fell_to, x_adv, has_zero_gradient = dask.persist(self.fell_to, self.x_adv, self.has_zero_gradient, **options)
+        return DaskEvaluation(fell_to, x_adv, has_zero_gradient, self.order)
 
     def __repr__(self) -> str:
         return f"DaskEvaluation({len(self.fell_to)} samples in {self.fell_to.npartitions} blocks)"
@@ -184,8 +184,10 @@ def evaluate(net: TwoLayerNetwork, x: Any, y: Any, *, eps: ArrayLike, **options:
         See `pgd`.
     """
     records, shape = _records("evaluate", net, x, {"y": y, "eps": eps, **options}, run_keyed)
-    fell_to, x_adv, flat = (_output(records, name, getattr(shape, name)) for name in ("fell_to", "x_adv", "flat"))
-    return DaskEvaluation(fell_to, x_adv, flat, stages(net.out_features))
+    fell_to, x_adv, has_zero_gradient = (
+        _output(records, name, getattr(shape, name)) for name in ("fell_to", "x_adv", "has_zero_gradient")
+    )
+    return DaskEvaluation(fell_to, x_adv, has_zero_gradient, stages(net.out_features))
 
 
 def forward(net: TwoLayerNetwork, x: Any, *, backend: str = "auto", threads: int | None = None) -> Any:
