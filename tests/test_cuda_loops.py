@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import stand_in
+from numpy.testing import assert_array_equal
 from support import (
     ACTIVATION_NAMES,
     LOSS_NAMES,
@@ -144,3 +145,23 @@ def test_both_loops_end_rows_that_overflow(hold_same, dtype):
     weights = reweigh(problem.weights, output_weight=problem.weights.output_weight * np.finfo(dtype).max)
     end = hold_same(problem._replace(weights=weights), make_ball("l2", problem.x))
     assert (end.status == Status.NOT_FINITE).any()
+
+
+WAYS = {"strict": {}, "fast": {"precision": "fast", "trace": False}, "on hidden units": {"evaluation": "hidden"}}
+
+
+@every_dtype
+@pytest.mark.parametrize("outputs", [3, 40])
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_a_hidden_unit_that_overflows_is_never_taken_for_one_that_saturates(hold_same, dtype, outputs, way):
+    problem = make_problem(k=outputs, activation="tanh", samples=9, dtype=dtype)
+    hidden_weight = problem.weights.hidden_weight.copy()
+    hidden_weight[20] = np.finfo(dtype).max / 2
+    x = problem.x / 100
+    x[[2, 5]] = 1  # where that unit, and it alone, overflows
+    problem = problem._replace(weights=reweigh(problem.weights, hidden_weight=hidden_weight), x=x)
+    end = hold_same(problem, Ball("l2", np.full(9, 1e-3)), random_start="none", restarts=1, **way)
+    overflowed = np.isin(np.arange(9), [2, 5])
+    assert_array_equal(end.status == Status.NOT_FINITE, overflowed)
+    assert_array_equal(np.isnan(end.output), np.broadcast_to(overflowed[:, None], end.output.shape))
+    assert not end.success[overflowed].any()
