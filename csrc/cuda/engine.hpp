@@ -55,6 +55,30 @@ struct Part {
   bool for_hopper;  // products of hopper_product.hpp: where has_hopper_products() says so
 };
 
+// What the choice of a loop depends on of a device.
+struct Device {
+  int64_t processors;
+  int blocks_of_cluster;        // that run together at most, as far as all devices of its kind allow
+  int64_t shared_bytes;         // of shared memory that a block can have
+  int64_t shared_of_processor;  // and that all blocks of a processor share
+  int64_t cache_bytes;          // of the second cache
+};
+
+// Clusters that take an attack through its steps; none where kernels are launched step by step.
+struct Plan {
+  int64_t clusters;
+  int blocks;           // of a cluster
+  int tiles;            // of rows that a cluster takes at once
+  size_t shared_bytes;  // of a block
+  bool fills_shared;    // several blocks of a processor need all of its shared memory
+};
+
+// The current device.
+Device current_device();
+
+template <class T>
+Plan plan(const Part<T>& part, const Device& device);
+
 // Whether the current device multiplies as hopper_product.hpp does.
 bool has_hopper_products();
 

@@ -98,7 +98,7 @@ PYFIRSTORDER_INLINE int64_t warp_index() {
 
 // Calls `body(row)` for this warp's share of so many rows.
 template <class T, class Body>
-PYFIRSTORDER_INLINE void for_rows(const Call<T>& call, int64_t rows, Body body) {
+PYFIRSTORDER_INLINED void for_rows(const Call<T>& call, int64_t rows, Body body) {
   for (int64_t row = warp_index(); row < rows; row += call.warps) {
     body(row);
     sync_warp();
@@ -106,7 +106,7 @@ PYFIRSTORDER_INLINE void for_rows(const Call<T>& call, int64_t rows, Body body) 
 }
 
 template <class T, class Body>
-PYFIRSTORDER_INLINE void for_live_rows(const Call<T>& call, const LiveRows& live, Body body) {
+PYFIRSTORDER_INLINED void for_live_rows(const Call<T>& call, const LiveRows& live, Body body) {
   for_rows(call, live.count(), [&](int64_t place) { body(live.at(place)); });
 }
 

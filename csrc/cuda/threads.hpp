@@ -26,6 +26,8 @@ constexpr int kBlockThreads = 256;
 #define PYFIRSTORDER_SHARED __shared__
 #define PYFIRSTORDER_UNROLLED _Pragma("unroll")  // for loops over arrays that are to be registers
 #define PYFIRSTORDER_KERNEL __device__ inline
+// Part of its caller however long it is: a function of its own would want the caller's variables in memory.
+#define PYFIRSTORDER_INLINED __device__ __forceinline__
 constexpr unsigned kAllLanes = 0xFFFFFFFFu;
 
 // The host passes of the compiler see these functions, too, and never call them.
@@ -125,6 +127,7 @@ constexpr int kBlockThreads = 64;  // as few as show how warps wait for each oth
 #define PYFIRSTORDER_SHARED static thread_local
 #define PYFIRSTORDER_UNROLLED
 #define PYFIRSTORDER_KERNEL inline
+#define PYFIRSTORDER_INLINED inline
 
 inline int thread_index() {
   return fibres::current()->thread;
