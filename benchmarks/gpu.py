@@ -11,8 +11,8 @@ Stages, each a process of its own with a budget of time, so that a crash or a lo
 4. sanitise: compute-sanitizer's memcheck, racecheck and initcheck on every operation, norm and type, sizes 1 to 33
 5. ceilings: products in fp16, bf16, tf32 and fp32, and memory bandwidth
 6. products: those of Hopper GPUs beside the generic ones: their bits, and what both reach in two of the shapes
-7. loops: steps launched kernel after kernel beside all steps in one resident kernel: their bits, what a step takes, and
-   which of them the engine would choose
+7. loops: steps launched by the host, or by the device in a graph with a condition, beside all steps in one resident
+   kernel: their bits, what a step takes, and which of them the engine would choose
 8. shapes: the seven shapes of the targets against torch, JAX and CuPy; same steps, same start, answers checked; with
    Hopper's products where stage 6 found no bit that differs
 9. table: ratios beside targets, met or not; Markdown and a picture

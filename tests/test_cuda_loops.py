@@ -1,4 +1,4 @@
-"""The two loops of the cuda engine: steps launched kernel after kernel, and all in one resident kernel.
+"""The loops of the cuda engine: steps launched kernel after kernel by the host or the device, and all in one kernel.
 
 Which of them runs depends on how many rows there are, so they must give the same bits, whatever is asked for.
 """
@@ -145,6 +145,53 @@ def test_both_loops_end_rows_that_overflow(hold_same, dtype):
     weights = reweigh(problem.weights, output_weight=problem.weights.output_weight * np.finfo(dtype).max)
     end = hold_same(problem._replace(weights=weights), make_ball("l2", problem.x))
     assert (end.status == Status.NOT_FINITE).any()
+
+
+# ------------------------------------------------------------------ a loop that the device ends
+
+
+def ended_by_device(device: Any) -> CudaBackend:
+    backend = CudaBackend(*device)
+    backend.loop = "conditional"
+    return backend
+
+
+@every_dtype
+@pytest.mark.parametrize("device", devices())
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_a_loop_that_the_device_ends_has_the_same_bits(device, dtype, options):
+    problem = make_problem(samples=9, dtype=dtype)
+    ball = make_ball("l2", problem.x, boxed=True)
+    both = (CudaBackend(*device), ended_by_device(device))
+    assert_same_bits(*(run(backend, problem, ball, **EVERYTHING | options) for backend in both))
+
+
+@every_dtype
+@pytest.mark.parametrize("device", devices())
+@pytest.mark.parametrize("outputs", [3, 33])
+def test_a_loop_on_hidden_units_that_the_device_ends_has_the_same_bits(device, dtype, outputs):
+    problem = make_problem(m=40, k=outputs, samples=9, dtype=dtype)
+    ball = Ball("l2", np.repeat([0.7, 0.0], 9))
+    options = EVERYTHING | {"direction": "normalized", "evaluation": "hidden", "steps": 7}
+    ends = [run(backend, problem, ball, **options) for backend in (CudaBackend(*device), ended_by_device(device))]
+    assert_same_bits(*ends)
+
+
+@every_dtype
+def test_the_device_ends_a_loop_with_its_last_row(dtype):
+    problem = make_problem(samples=9, dtype=dtype)
+    ball = make_ball("linf", problem.x)
+    backend = ended_by_device((stand_in.library(), engine))
+    ends, launches = [], []
+    for steps in (60, 600):
+        before = engine.launches()
+        ends.append(run(backend, problem, ball, steps=steps, step_size=ball.eps / 2))
+        launches.append(engine.launches() - before)
+    assert (ends[0].steps < 60).all()  # no row uses them up
+    assert_same_bits(*ends)
+    pieces_more = (600 - 60) // 4  # on fibres
+    assert launches[1] - launches[0] == pieces_more
+    assert launches[0] < 60 * 3
 
 
 WAYS = {"strict": {}, "fast": {"precision": "fast", "trace": False}, "on hidden units": {"evaluation": "hidden"}}

@@ -58,6 +58,7 @@ def test_a_dry_run_goes_through_every_stage_and_fails_none(dry_run):
     for case in cases:
         assert case["same_bits"]
         assert case["planned"] in loops.LOOPS
+        assert tuple(case["microseconds_a_step"]) == loops.LOOPS
         assert min(case["microseconds_a_step"].values()) > 0
 
 

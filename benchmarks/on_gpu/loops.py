@@ -1,4 +1,7 @@
-"""The two loops of the cuda engine, launched and resident, on the same attacks: their bits, and how long a step takes.
+"""The loops of the cuda engine on the same attacks: their bits, and how long a step takes.
+
+Kernels are launched step after step by the host, or by the device in a graph with a condition; or one resident kernel
+takes all steps.
 
 Which loop an attack takes is planned from estimates (csrc/cuda/plan.hpp): here one sees where they are right.  Sizes
 stand on both sides of them.  This stage is a process of its own, so that a kernel which fails ends nothing else.
@@ -19,14 +22,14 @@ if TYPE_CHECKING:
     from on_gpu.results import Results
     from pyfirstorder.bench.workloads import Data, Workload
 
-LOOPS = ("launched", "resident")
+LOOPS = ("launched", "conditional", "resident")
 MODES = ("strict", "fast")
 # A shape and how many of its samples: few rows of a small and of a larger network, and many of a tiny one.
 CASES = (("784-256-1", 1), ("784-1024-10", 16), ("784-1024-10", 256), ("784-64-10", 16), ("784-64-10", shapes.LARGE))
 
 
 def run(results: Results, *, dry_run: bool, seconds: float) -> None:
-    """Every case and mode in both loops, beside what the engine would choose."""
+    """Every case and mode in every loop, beside what the engine would choose."""
     state = backends.available_backends()["cuda"]
     if state != "available":
         results["missing"] = state
@@ -43,7 +46,7 @@ def run(results: Results, *, dry_run: bool, seconds: float) -> None:
 
 
 def _measured(backend: CudaBackend, workload: Workload, data: Data, mode: str, dry_run: bool) -> dict[str, Any]:
-    """Microseconds a step by loop, whether both end with the same bits, and which one is planned."""
+    """Microseconds a step by loop, whether all end with the same bits, and which one is planned."""
     import cupy
 
     there = type(data)(data.net, cupy.asarray(data.x), cupy.asarray(data.y))
@@ -57,8 +60,8 @@ def _measured(backend: CudaBackend, workload: Workload, data: Data, mode: str, d
     plan = _plan(backend._engine, data)
     return {
         "microseconds_a_step": taken,
-        "same_bits": bool(np.array_equal(*answers)),
-        "planned": LOOPS[plan["clusters"] > 0],
+        "same_bits": all(np.array_equal(answer, answers[0]) for answer in answers),
+        "planned": "resident" if plan["clusters"] else "launched",
         "plan": plan,
         "by": clock.kind,
     }

@@ -93,16 +93,17 @@ def of_products(products: Mapping[str, Any], ceiling: float | None) -> str:
 
 
 def of_loops(loops: Mapping[str, Any]) -> str:
-    """A table of the two loops, if they were measured."""
+    """A table of the engine's loops, if they were measured."""
     cases = {name: each for name, each in loops.items() if isinstance(each, dict)}
     if not cases:
         return ""
-    lines = ["", "", "| attack | µs a step, launched | resident | planned | which is the faster | same bits |"]
-    lines += ["|---|---|---|---|---|---|"]
+    kinds = list(next(iter(cases.values()))["microseconds_a_step"])
+    lines = ["", "", f"| attack: µs a step | {' | '.join(kinds)} | planned | which is the fastest | same bits |"]
+    lines += ["|---" * (len(kinds) + 4) + "|"]
     for name, each in cases.items():
         taken, same = each["microseconds_a_step"], "yes" if each["same_bits"] else "no"
-        faster = "yes" if min(taken, key=taken.__getitem__) == each["planned"] else "no"
-        cells = (name, f"{taken['launched']:.4g}", f"{taken['resident']:.4g}", each["planned"], faster, same)
+        fastest = "yes" if min(taken, key=taken.__getitem__) == each["planned"] else "no"
+        cells = (name, *(f"{taken[kind]:.4g}" for kind in kinds), each["planned"], fastest, same)
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -5,12 +5,15 @@
 
 #include "../cuda/engine.hpp"
 #include "names.hpp"
+#if defined(PYFIRSTORDER_ON_FIBRES)
+#include "../cuda/fibres.hpp"
+#endif
 
 namespace pyfirstorder {
 
 template <>
 struct Names<cuda::Loop> {
-  static constexpr const char* list[] = {"auto", "launched", "resident"};
+  static constexpr const char* list[] = {"auto", "launched", "conditional", "resident"};
 };
 
 namespace {
@@ -206,4 +209,7 @@ PYBIND11_MODULE(PYFIRSTORDER_MODULE, module) {
   module.def("uses_hidden_space_float64", uses_hidden_space<double>);
   module.def("workspace_bytes_float32", workspace_bytes<float>);
   module.def("workspace_bytes_float64", workspace_bytes<double>);
+#if defined(PYFIRSTORDER_ON_FIBRES)
+  module.def("launches", fibres::launches);
+#endif
 }

@@ -10,6 +10,7 @@
 #include "../core/hidden_space.hpp"
 #include "attack_kernels.hpp"
 #include "ball_kernels.hpp"
+#include "device_loop.hpp"
 #include "hidden_kernels.hpp"
 #include "plan.hpp"
 
@@ -180,6 +181,17 @@ void run_resident_attack(const Call<T>& call, const Plan& plan, void* stream, vo
   run_resident<ResidentSteps<T>>("steps on chip", call, plan, stream, go_on);
 }
 
+// Steps kernel after kernel, until they are used up or the device finds that no row lives.
+template <class T, class Step>
+void run_launched(const Call<T>& call, const Space<T>& space, const Plan& plan, void* stream, Step step,
+                  void (*go_on)()) {
+  const int64_t steps = call.task.options.steps;
+  const auto with_gradient = [&](void* stream) { step(stream, true); };
+  if (plan.conditional) repeat_while_live(stream, steps, space.live, space.bodies_left, with_gradient, go_on);
+  else repeat(stream, steps, with_gradient, go_on);
+  step(stream, space.task.result.trace != nullptr);
+}
+
 template <class T>
 void run_attack(const Call<T>& call, const Plan& plan, void* stream, void (*go_on)()) {
   const Launcher<T> launcher(call, stream);
@@ -212,8 +224,7 @@ void run_attack(const Call<T>& call, const Plan& plan, void* stream, void (*go_o
   if (plan.clusters > 0) {
     run_resident_attack(call, plan, stream, go_on);
   } else {
-    repeat(stream, call.task.options.steps, [&](void* stream) { step(stream, true); }, go_on);
-    step(stream, space.loop.traces());
+    run_launched(call, space, plan, stream, step, go_on);
   }
   if (rounds) settle(launcher, space);
   launcher.template rows<Finish<T>>("finish");
@@ -271,9 +282,8 @@ void run_on_hidden_units(const Call<T>& call, const Plan& plan, const Plan& of_d
   if (plan.clusters > 0) {
     run_resident<ResidentHiddenSteps<T>>("steps on hidden units on chip", call, plan, stream, go_on);
   } else {
-    const auto step = [&](void* stream) { step_hidden(call, space, stream, true); };
-    repeat(stream, call.task.options.steps, step, go_on);
-    step_hidden(call, space, stream, space.loop.traces());
+    const auto step = [&](void* stream, bool with_gradient) { step_hidden(call, space, stream, with_gradient); };
+    run_launched(call, space, plan, stream, step, go_on);
   }
   settle_hidden(launcher, space);
   launcher.template rows<BeginDeferred<T>>("rows for the dense loop");

@@ -13,9 +13,9 @@ namespace pyfirstorder::cuda {
 
 enum class Operation : int { forward, input_gradient, project, random_start, attack };
 
-// How steps follow one another: kernel after kernel, or all in one kernel for a few rows (resident_kernels.hpp).  Both
-// give the same bits.
-enum class Loop : int { automatic, launched, resident };
+// How steps follow one another: kernel after kernel, launched by the host or by the device until the last row has ended
+// (device_loop.hpp), or all in one kernel (resident_kernels.hpp).  All give the same bits.
+enum class Loop : int { automatic, launched, conditional, resident };
 
 // Rows of floats as halves, see halves.hpp.
 struct Halves {
@@ -71,6 +71,7 @@ struct Plan {
   int tiles;            // of rows that a cluster takes at once
   size_t shared_bytes;  // of a block
   bool fills_shared;    // several blocks of a processor need all of its shared memory
+  bool conditional;     // where there are no clusters: the device ends the loop
 };
 
 // The current device.

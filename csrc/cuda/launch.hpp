@@ -74,13 +74,31 @@ void repeat(void* stream, int64_t times, Launches launches, void (*go_on)()) {
     for (int64_t i = 0; i < times; ++i) launches(stream);
     return;
   }
-  cuda::Recording recording;
-  launches(recording.stream());
-  const cuda::StepGraph graph(recording.end(), caller);
+  const cuda::StepGraph graph(cuda::record(launches), caller);
   cuda::Milestones milestones(caller);
   for (int64_t i = 0; i < times; ++i) {
     graph.launch();
     milestones.pass(i, go_on);
+  }
+}
+
+// Whether graphs may have conditions: the driver must know them, and the caller must not be making a graph.
+inline bool can_repeat_on_device(void* stream) {
+  return cuda::has_conditions() && !cuda::is_recording(static_cast<cudaStream_t>(stream));
+}
+
+// A piece: steps of its body, and how often that is run at most.  The condition costs a launch in eight steps.
+constexpr int kStepsOfBody = 8, kBodies = int(cuda::Milestones::kSteps) / kStepsOfBody;
+
+// Runs as many pieces: `begin(stream, condition)`, then `body(stream)` again and again while the condition holds.
+template <class Begin, class Body>
+void repeat_pieces(void* stream, int64_t pieces, Begin begin, Body body, void (*go_on)()) {
+  const auto caller = static_cast<cudaStream_t>(stream);
+  const cuda::StepGraph graph(cuda::record_piece(begin, body), caller);
+  cuda::Milestones milestones(caller);
+  for (int64_t i = 1; i <= pieces; ++i) {
+    graph.launch();
+    milestones.pass(i * cuda::Milestones::kSteps - 1, go_on);
   }
 }
 
@@ -150,6 +168,22 @@ template <class Launches>
 void repeat(void* stream, int64_t times, Launches launches, void (*go_on)()) {
   for (int64_t i = 0; i < times; ++i) {
     launches(stream);
+    go_on();
+  }
+}
+
+inline bool can_repeat_on_device(void*) {
+  return true;
+}
+
+constexpr int kStepsOfBody = 2, kBodies = 2;  // so that short attacks have several pieces
+
+template <class Begin, class Body>
+void repeat_pieces(void* stream, int64_t pieces, Begin begin, Body body, void (*go_on)()) {
+  uint64_t holds = 0;
+  for (int64_t i = 0; i < pieces; ++i) {
+    begin(stream, uint64_t(reinterpret_cast<uintptr_t>(&holds)));
+    while (holds) body(stream);
     go_on();
   }
 }

@@ -1,6 +1,7 @@
 // Which loop takes an attack through its steps, and what of the device: from shapes and the device's measures alone.
 //
-// Steps are launched kernel after kernel, each for all rows; or clusters of blocks stay on the device and take tiles of
+// Steps are launched kernel after kernel, each for all rows (by the host, until a GPU has confirmed that the device can
+// end the loop by itself: where that is asked for, it does); or clusters of blocks stay on the device and take tiles of
 // rows through all of them (resident_kernels.hpp).  That pays for few rows, whose steps would wait for launches; and
 // for tiny networks, whose weights the blocks keep in shared memory while rows come and go: state of all rows is more
 // than the second cache holds, state of the rows that are under way is not.  All loops give the same bits.
@@ -24,7 +25,8 @@ class Planner {
   bool is_on_hidden_units() const { return part_.weights.gram || part_.weights.gram_halves.high; }
 
   Plan steps() const {
-    if (part_.loop == Loop::launched) return {};
+    if (part_.loop == Loop::launched || part_.loop == Loop::conditional)
+      return {0, 0, 0, 0, false, part_.loop == Loop::conditional};
     const Plan few = few_rows(bytes_to_keep(device_.blocks_of_cluster));
     if (part_.loop == Loop::automatic && suits(few)) return few;
     const Plan many = many_rows();
@@ -64,8 +66,12 @@ class Planner {
   Plan few_rows(int64_t bytes) const {
     constexpr int64_t kLeftForCache = 32 << 10;  // the first cache has what shared memory leaves
     const int64_t together = device_.processors / device_.blocks_of_cluster;
-    return {least(tiles(), together > 1 ? together : 1), device_.blocks_of_cluster, 1,
-            size_t(least(bytes, device_.shared_bytes - kLeftForCache)), false};
+    return {least(tiles(), together > 1 ? together : 1),
+            device_.blocks_of_cluster,
+            1,
+            size_t(least(bytes, device_.shared_bytes - kLeftForCache)),
+            false,
+            false};
   }
 
   // Whether all rows are under way at once, and each block reads so little of the weights in a step that this takes no
@@ -93,7 +99,7 @@ class Planner {
       while (at_once < kMostTiles && clusters * at_once < tiles() &&
              2 * clusters * at_once * RowTile<T>::most() * state_bytes() <= device_.cache_bytes)
         at_once *= 2;
-      return {least((tiles() + at_once - 1) / at_once, clusters), blocks, at_once, size_t(bytes), true};
+      return {least((tiles() + at_once - 1) / at_once, clusters), blocks, at_once, size_t(bytes), true, false};
     }
     return {};
   }

@@ -69,6 +69,7 @@ struct Space {
     output = arena.take_rows<T>(call.rows, k);
     ended = arena.take<int>(call.rows);
     live = {arena.take<int>(call.rows), arena.take<int>(1), arena.take<int>(1), call.rows};
+    bodies_left = arena.take<int>(1);
   }
 
   PYFIRSTORDER_INLINE size_t bytes() const { return arena.used(); }
@@ -90,6 +91,7 @@ struct Space {
   Rows<T> clean_hidden{};  // of the clean samples: W x₀ + b, in fast mode
   int* ended;
   LiveRows live;
+  int* bodies_left;  // of a loop that the device repeats
 };
 
 PYFIRSTORDER_INLINE int64_t warp_index() {

@@ -120,6 +120,13 @@ PYFIRSTORDER_INLINE void wait_for_copies() {
   PYFIRSTORDER_ON_DEVICE(asm volatile("cp.async.wait_group %0;" ::"n"(kLater));)
 }
 
+// Of a node of the graph that this kernel is in.
+PYFIRSTORDER_KERNEL void set_condition(uint64_t condition, bool holds) {
+#if CUDART_VERSION >= 12040
+  PYFIRSTORDER_ON_DEVICE(cudaGraphSetConditional(condition, holds);)
+#endif
+}
+
 #else
 
 constexpr int kBlockThreads = 64;  // as few as show how warps wait for each other
@@ -196,6 +203,11 @@ inline void end_copies() {
 template <int kLater>
 inline void wait_for_copies() {
   fibres::wait_for_copies(kLater);
+}
+
+// The condition is the address of a number.
+inline void set_condition(uint64_t condition, bool holds) {
+  *reinterpret_cast<uint64_t*>(uintptr_t(condition)) = holds;
 }
 
 #endif
