@@ -99,6 +99,14 @@ def test_what_is_asked_for_is_planned(device):
         assert plan(3072, 4096, 10, rows, device, loop="resident")["clusters"] > 0
 
 
+@pytest.mark.parametrize("rows", [0, 1, 10_000])
+@pytest.mark.parametrize("processors", [1, 3, 7])
+def test_a_small_part_of_a_device_has_a_plan(processors, rows):
+    device = DEVICES["H100"] | {"processors": processors}
+    found = plan(64, 32, 10, rows, device)
+    assert found["clusters"] * found["tiles"] * 16 >= min(rows, 16)
+
+
 def test_rows_of_float64_whose_weights_no_block_keeps_are_launched():
     assert chosen(784, 64, 10, 10_000, DEVICES["H100"], bits=64) == LAUNCHED
     assert plan(784, 64, 10, 1, DEVICES["H100"], bits=64)["clusters"] == 1

@@ -94,11 +94,10 @@ class Planner {
     const int64_t fitting = least(device_.shared_of_processor / kBlocksOfProcessor - kOfSystem, device_.shared_bytes);
     for (int blocks = 1; kHasHalves<T> && blocks <= device_.blocks_of_cluster; blocks *= 2) {
       const int64_t bytes = bytes_to_keep(blocks), clusters = kBlocksOfProcessor * device_.processors / blocks;
-      if (bytes > fitting) continue;
-      int at_once = 1;
-      while (at_once < kMostTiles && clusters * at_once < tiles() &&
-             2 * clusters * at_once * RowTile<T>::most() * state_bytes() <= device_.cache_bytes)
-        at_once *= 2;
+      if (bytes > fitting || clusters == 0) continue;
+      const int64_t wanted = least((tiles() + clusters - 1) / clusters, kMostTiles);
+      const int64_t cached = device_.cache_bytes / (clusters * RowTile<T>::most() * state_bytes());
+      const int at_once = wanted > 1 && cached > 1 ? int(least(wanted, cached)) : 1;
       return {least((tiles() + at_once - 1) / at_once, clusters), blocks, at_once, size_t(bytes), true, false};
     }
     return {};
