@@ -24,8 +24,16 @@ if TYPE_CHECKING:
 
 LOOPS = ("launched", "conditional", "resident")
 MODES = ("strict", "fast")
-# A shape and how many of its samples: few rows of a small and of a larger network, and many of a tiny one.
-CASES = (("784-256-1", 1), ("784-1024-10", 16), ("784-1024-10", 256), ("784-64-10", 16), ("784-64-10", shapes.LARGE))
+# A shape and how many of its samples: few rows of a small and of a larger network; and of a tiny one few, as many as
+# have room in the second cache, and many more.
+CASES = (
+    ("784-256-1", 1),
+    ("784-1024-10", 16),
+    ("784-1024-10", 256),
+    ("784-64-10", 16),
+    ("784-64-10", 1000),
+    ("784-64-10", shapes.LARGE),
+)
 
 
 def run(results: Results, *, dry_run: bool, seconds: float) -> None:
