@@ -11,17 +11,22 @@ Stages, each a process of its own with a budget of time, so that a crash or a lo
 4. sanitise: compute-sanitizer's memcheck, racecheck and initcheck on every operation, norm and type, sizes 1 to 33
 5. ceilings: products in fp16, bf16, tf32 and fp32, and memory bandwidth
 6. products: those of Hopper GPUs beside the generic ones: their bits, and what both reach in two of the shapes
-7. shapes: the seven shapes of the targets against torch, JAX and CuPy; same steps, same start, answers checked; with
-   Hopper's products where the stage before found no bit that differs
-8. table: ratios beside targets, met or not; Markdown and a picture
+7. loops: steps launched by the host, or by the device in a graph with a condition, beside all steps in one resident
+   kernel: their bits, what a step takes, and which of them the engine would choose
+8. shapes: the seven shapes of the targets against torch, JAX and CuPy; same steps, same start, answers checked; with
+   Hopper's products where stage 6 found no bit that differs
+9. table: ratios beside targets, met or not; Markdown and a picture
 
-Results lie in benchmarks/results/<device>/: report.json holds every stage that has ended, and each stage's own file
-what it had when it ended or was cut off.  What is missing (a library, a tool, a mode) is listed with its reason.
+Results lie in benchmarks/results/<device>.<day>/, whose files are listed in benchmarks/results/README.md: report.json
+holds every stage that has ended, and each stage's own file what it had when it ended or was cut off.  What is missing
+(a library, a tool, a mode) is listed with its reason.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
+import itertools
 import re
 import sys
 import tempfile
@@ -71,7 +76,14 @@ def main(arguments: list[str] | None = None) -> int:
 def _folder(device: str, dry_run: bool) -> Path:
     if dry_run:
         return Path(tempfile.mkdtemp(prefix="gpu-dry-run-"))
-    return RESULTS / re.sub(r"[^\w.-]+", "-", device)
+    return new_folder(RESULTS, device, datetime.datetime.now(datetime.timezone.utc).date())
+
+
+def new_folder(among: Path, device: str, day: datetime.date) -> Path:
+    """A folder of the device and the day that is not there yet, so that no run replaces the figures of another."""
+    name = f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', device)}.{day.isoformat()}"
+    numbered = (name if run == 1 else f"{name}.{run}" for run in itertools.count(1))
+    return next(among / each for each in numbered if not (among / each).exists())
 
 
 if __name__ == "__main__":

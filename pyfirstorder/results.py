@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 import warnings
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -273,14 +275,10 @@ def _restore_invalid(arrays: AttackArrays, points: Points) -> None:
 
 
 def warn_of_overflow(what: str, *values: Array, stacklevel: int) -> None:
-    """A warning with the number of samples of which a value is NaN or infinite; none of values on a GPU.
-
-    There the host would have to wait for them.
-    """
-    if any(kinds.is_on_device(part) for part in values) or all(checks.all_finite(part) for part in values):
+    """A warning with the number of samples of which a value is NaN or infinite."""
+    count = _rows_not_finite(values)
+    if not count:
         return
-    rows = [np.isfinite(part.reshape(len(part), -1)).all(axis=1) for part in values]
-    count = np.count_nonzero(~np.logical_and.reduce(rows))
     warnings.warn(
         f"the {what} of {count} of {len(values[0])} points is not finite: it, or a number on the way to it, is beyond "
         f"the range of {values[0].dtype}; scale the network or its targets down"
@@ -288,6 +286,23 @@ def warn_of_overflow(what: str, *values: Array, stacklevel: int) -> None:
         NotFiniteWarning,
         stacklevel=stacklevel + 1,
     )
+
+
+def _rows_not_finite(values: tuple[Array, ...]) -> int:
+    """In how many rows one of the arrays is not finite.
+
+    Of arrays on a GPU they are counted there, and the host waits for that number alone, once.
+    """
+    if not len(values[0]):
+        return 0
+    if not kinds.is_on_device(values[0]) and all(checks.all_finite(part) for part in values):
+        return 0
+    finite: Array = functools.reduce(operator.and_, map(_finite_rows, values))
+    return len(finite) - int(np.count_nonzero(finite))
+
+
+def _finite_rows(values: Array) -> Any:
+    return np.isfinite(values.reshape(len(values), -1)).all(axis=1)
 
 
 def warn_of_ends(statuses: Array, stacklevel: int) -> None:

@@ -117,6 +117,20 @@ every_backend_name = pytest.mark.parametrize(
         for name, state in backends.available_backends().items()
     ],
 )
+# GPU backends without a GPU, by the name that a test is run under: the backend, and its own name.
+STAND_INS = {"cuda-on-fibres": ("cuda", CUDA_ON_FIBRES), "cupy-on-numpy": ("cupy", CUPY_ON_NUMPY)}
+# `every_backend_name` and those, under whose names they are found: the fixture is in conftest.py.
+every_backend_name_and_stand_in = pytest.mark.parametrize(
+    "backend_name",
+    [
+        *every_backend_name.args[1],
+        *(
+            pytest.param(name, marks=pytest.mark.skipif(found is None, reason="the kernels were not built for fibres"))
+            for name, (_, found) in STAND_INS.items()
+        ),
+    ],
+    indirect=True,
+)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda t: np.dtype(t).name)
 every_norm = pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 with_and_without_box = pytest.mark.parametrize("boxed", [False, True], ids=["free", "boxed"])

@@ -1,4 +1,4 @@
-"""The two loops of the cuda engine: steps launched kernel after kernel, and all in one resident kernel.
+"""The loops of the cuda engine: steps launched kernel after kernel by the host or the device, and all in one kernel.
 
 Which of them runs depends on how many rows there are, so they must give the same bits, whatever is asked for.
 """
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import stand_in
+from numpy.testing import assert_array_equal
 from support import (
     ACTIVATION_NAMES,
     LOSS_NAMES,
@@ -144,3 +145,70 @@ def test_both_loops_end_rows_that_overflow(hold_same, dtype):
     weights = reweigh(problem.weights, output_weight=problem.weights.output_weight * np.finfo(dtype).max)
     end = hold_same(problem._replace(weights=weights), make_ball("l2", problem.x))
     assert (end.status == Status.NOT_FINITE).any()
+
+
+# ------------------------------------------------------------------ a loop that the device ends
+
+
+def ended_by_device(device: Any) -> CudaBackend:
+    backend = CudaBackend(*device)
+    backend.loop = "conditional"
+    return backend
+
+
+@every_dtype
+@pytest.mark.parametrize("device", devices())
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_a_loop_that_the_device_ends_has_the_same_bits(device, dtype, options):
+    problem = make_problem(samples=9, dtype=dtype)
+    ball = make_ball("l2", problem.x, boxed=True)
+    both = (CudaBackend(*device), ended_by_device(device))
+    assert_same_bits(*(run(backend, problem, ball, **EVERYTHING | options) for backend in both))
+
+
+@every_dtype
+@pytest.mark.parametrize("device", devices())
+@pytest.mark.parametrize("outputs", [3, 33])
+def test_a_loop_on_hidden_units_that_the_device_ends_has_the_same_bits(device, dtype, outputs):
+    problem = make_problem(m=40, k=outputs, samples=9, dtype=dtype)
+    ball = Ball("l2", np.repeat([0.7, 0.0], 9))
+    options = EVERYTHING | {"direction": "normalized", "evaluation": "hidden", "steps": 7}
+    ends = [run(backend, problem, ball, **options) for backend in (CudaBackend(*device), ended_by_device(device))]
+    assert_same_bits(*ends)
+
+
+@every_dtype
+def test_the_device_ends_a_loop_with_its_last_row(dtype):
+    problem = make_problem(samples=9, dtype=dtype)
+    ball = make_ball("linf", problem.x)
+    backend = ended_by_device((stand_in.library(), engine))
+    ends, launches = [], []
+    for steps in (60, 600):
+        before = engine.launches()
+        ends.append(run(backend, problem, ball, steps=steps, step_size=ball.eps / 2))
+        launches.append(engine.launches() - before)
+    assert (ends[0].steps < 60).all()  # no row uses them up
+    assert_same_bits(*ends)
+    pieces_more = (600 - 60) // 4  # on fibres
+    assert launches[1] - launches[0] == pieces_more
+    assert launches[0] < 60 * 3
+
+
+WAYS = {"strict": {}, "fast": {"precision": "fast", "trace": False}, "on hidden units": {"evaluation": "hidden"}}
+
+
+@every_dtype
+@pytest.mark.parametrize("outputs", [3, 40])
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_a_hidden_unit_that_overflows_is_never_taken_for_one_that_saturates(hold_same, dtype, outputs, way):
+    problem = make_problem(k=outputs, activation="tanh", samples=9, dtype=dtype)
+    hidden_weight = problem.weights.hidden_weight.copy()
+    hidden_weight[20] = np.finfo(dtype).max / 2
+    x = problem.x / 100
+    x[[2, 5]] = 1  # where that unit, and it alone, overflows
+    problem = problem._replace(weights=reweigh(problem.weights, hidden_weight=hidden_weight), x=x)
+    end = hold_same(problem, Ball("l2", np.full(9, 1e-3)), random_start="none", restarts=1, **way)
+    overflowed = np.isin(np.arange(9), [2, 5])
+    assert_array_equal(end.status == Status.NOT_FINITE, overflowed)
+    assert_array_equal(np.isnan(end.output), np.broadcast_to(overflowed[:, None], end.output.shape))
+    assert not end.success[overflowed].any()

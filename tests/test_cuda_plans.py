@@ -353,7 +353,7 @@ def test_every_launch_in_the_source_has_the_name_of_its_kernel():
     assert launches > 10
     launcher = (SOURCE.parent / "launch.hpp").read_text(encoding="utf-8")
     assert "cuda::check(cudaGetLastError(), name);" in launcher
-    assert "cuda::check(cudaLaunchKernelEx(&config, entry<Kernel, Job>, job), name);" in launcher
+    assert "cuda::check(cudaLaunchKernelEx(&config, kernel, job), name);" in launcher
     assert re.findall(r"launch_clusters<\w+>\((.+?),", text) == ["name"]
     on_chip = re.findall(r"run_resident<(\w+)<T>>\((\"[^\"]+\"),", text)
     assert len({name for _, name in on_chip}) == len(on_chip) == 2

@@ -14,7 +14,7 @@ from stand_in import DeviceArray, asarray
 from support import CUPY_ON_NUMPY, every_dtype, every_norm, with_and_without_box
 
 import pyfirstorder as fo
-from pyfirstorder import arrays, backends
+from pyfirstorder import arrays, backends, results
 from pyfirstorder.backends import cupy as cupy_backend
 from pyfirstorder.backends.cupy import products
 from pyfirstorder.backends.cupy.fusion import compiler
@@ -108,6 +108,38 @@ def test_rows_that_are_not_finite_are_marked_on_the_device() -> None:
     end = fo.pgd(net, asarray(x), y, eps=0.1, on_invalid="mark")
     assert end.status.get()[2] == fo.Status.INVALID_INPUT
     assert_array_equal(end.x_adv.get()[2], x[2])
+
+
+def steep() -> fo.TwoLayerNetwork:
+    """A network whose outputs are finite at 1e-25 and infinite at 1."""
+    hidden_weight = np.array([[1e30, 1e30, 1e30], [5e29, 5e29, 5e29]], np.float32)
+    return fo.TwoLayerNetwork(hidden_weight, np.eye(2, dtype=np.float32), activation="quadratic")
+
+
+@pytest.mark.parametrize("function", ["forward", "predict", "input_gradient", "pgd"])
+def test_values_on_the_device_that_are_not_finite_are_counted_and_warned_of(function: str) -> None:
+    x = asarray(np.repeat([[1e-25], [1], [1e-25], [1], [1]], 3, axis=1).astype(np.float32))
+    more: list[Any] = [] if function in ("forward", "predict") else [np.ones(5, np.int64)]
+    options: dict[str, Any] = {"eps": 1e-30} if function == "pgd" else {}
+    with pytest.warns(fo.NotFiniteWarning, match=r"of 3 of 5 (attacked )?points") as seen:
+        getattr(fo, function)(steep(), x, *more, **options)
+    assert seen[0].filename == __file__
+
+
+def test_the_host_waits_for_one_number_to_know_whether_to_warn(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+    for name, read in (("__int__", int), ("__bool__", bool), ("__float__", float)):
+        monkeypatch.setattr(DeviceArray, name, lambda array, read=read: taken.append(array.size) or read(array._values))
+    monkeypatch.setattr(DeviceArray, "get", lambda array: taken.append(array.size) or array._values)
+    loss, gradient = asarray(np.ones(9)), asarray(np.ones((9, 3, 4)))
+    results.warn_of_overflow("loss or gradient", loss, gradient, stacklevel=1)
+    assert taken == [1]
+
+
+def test_an_empty_batch_on_the_device_has_nothing_to_warn_of() -> None:
+    net, x, y = problem()
+    assert fo.forward(net, asarray(x[:0])).shape == (0, 4)
+    assert fo.input_gradient(net, asarray(x[:0]), y[:0])[0].shape == (0,)
 
 
 def test_values_are_checked_on_the_device() -> None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from support import every_backend_name, every_dtype
+from support import every_backend_name_and_stand_in, every_dtype
 
 import pyfirstorder as fo
 from pyfirstorder.problem import Status
@@ -107,7 +107,7 @@ def hold_losses(result):
     return said
 
 
-@every_backend_name
+@every_backend_name_and_stand_in
 @every_dtype
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_outputs_of_any_size_are_right_or_said_to_be_none(backend_name, dtype, activation):
@@ -128,7 +128,7 @@ def test_outputs_of_any_size_are_right_or_said_to_be_none(backend_name, dtype, a
     print(f"{right} right, {beyond} beyond the range of {np.dtype(dtype)}")
 
 
-@every_backend_name
+@every_backend_name_and_stand_in
 @every_dtype
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_attacks_of_any_size_stay_inside_and_say_what_overflowed(backend_name, dtype, activation):
@@ -149,7 +149,7 @@ def test_attacks_of_any_size_stay_inside_and_say_what_overflowed(backend_name, d
         hold_inside(adaptive.x_adv, case)
 
 
-@every_backend_name
+@every_backend_name_and_stand_in
 @every_dtype
 def test_gradients_of_any_size_are_finite_or_said_not_to_be(backend_name, dtype):
     finite_ones = 0
@@ -163,7 +163,7 @@ def test_gradients_of_any_size_are_finite_or_said_not_to_be(backend_name, dtype)
     assert CASES / 3 < finite_ones < CASES
 
 
-@every_backend_name
+@every_backend_name_and_stand_in
 @every_dtype
 def test_projections_of_any_size_are_finite_and_inside(backend_name, dtype):
     for case in cases(dtype, "identity"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import signal
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from gpu_folder import FOLDER
-from on_gpu import measure, products, rivals, shapes, stages
+from on_gpu import loops, measure, products, rivals, shapes, stages, table
 from on_gpu.results import Results
 from on_gpu.stages import Ended, Plan
 
@@ -52,6 +53,13 @@ def test_a_dry_run_goes_through_every_stage_and_fails_none(dry_run):
     kinds = [each for each in report["products"].values() if isinstance(each, dict)]
     assert len(kinds) == len(products.SHAPES) * len(products.MODES) * 2
     assert report["products"]["agree"]
+    cases = [each for each in report["loops"].values() if isinstance(each, dict)]
+    assert len(cases) == len(loops.CASES) * len(loops.MODES)
+    for case in cases:
+        assert case["same_bits"]
+        assert case["planned"] in loops.LOOPS
+        assert tuple(case["microseconds_a_step"]) == loops.LOOPS
+        assert min(case["microseconds_a_step"].values()) > 0
 
 
 def test_every_contender_of_every_shape_has_times_or_a_reason(dry_run):
@@ -74,6 +82,7 @@ def test_every_target_has_a_row_and_a_dry_run_says_that_it_is_one(dry_run):
     assert text.startswith("Dry run")
     assert "Dry run" in ended.stdout
     assert "| 784-1024-10 fast hopper |" in text
+    assert "| 784-64-10 B=10000 strict |" in text
     assert (folder / "shapes.png").stat().st_size > 0
 
 
@@ -167,6 +176,30 @@ def test_products_with_other_bits_are_a_failure_of_the_command():
     assert not stages.failed("products", {"words": "generic", "agree": False, "first": same})
     assert stages.failed("products", {"words": "hopper", "agree": False, "first": same, "second": other})
     assert stages.failed("products", {"first": same, "ended": "timeout"})
+
+
+def test_the_table_of_loops_says_where_the_plan_is_wrong():
+    case = {"microseconds_a_step": {"launched": 9.0, "resident": 3.0}, "planned": "launched", "same_bits": True}
+    row = table.of_loops({"small": case}).splitlines()[-1]
+    assert row == "| small | 9 | 3 | launched | no | yes |"
+    assert stages.failed("loops", {"small": case | {"same_bits": False}})
+    assert not stages.failed("loops", {"small": case})
+    assert table.of_loops({}) == ""
+
+
+def test_results_are_named_by_device_and_day_and_replace_none(tmp_path):
+    import gpu
+
+    day = datetime.date(2030, 1, 2)
+    for name in ("Some-GPU-80GB.2030-01-02", "Some-GPU-80GB.2030-01-02.2", "Some-GPU-80GB.2030-01-02.3"):
+        folder = gpu.new_folder(tmp_path, "Some GPU/80GB", day)
+        assert folder == tmp_path / name
+        folder.mkdir()
+
+
+def test_every_file_of_a_run_is_described(dry_run):
+    described = (FOLDER / "results" / "README.md").read_text(encoding="utf-8")
+    assert [path.name for path in dry_run[0].iterdir() if f"`{path.name}`" not in described] == []
 
 
 def test_results_are_whole_at_every_moment_and_are_taken_up_again(tmp_path):

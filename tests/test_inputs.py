@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
-from support import every_backend_name
+from support import every_backend_name, every_backend_name_and_stand_in
 
 import pyfirstorder as fo
 from pyfirstorder import Status, backends, checks
@@ -194,7 +194,7 @@ def test_the_start_of_a_marked_row_is_not_looked_at(backend_name):
     assert np.isnan(marked.delta[[1, 4]]).any(axis=1).all()
 
 
-@every_backend_name
+@every_backend_name_and_stand_in
 def test_a_loss_that_overflows_is_counted_and_warned_of_where_the_caller_stands(backend_name):
     steep = fo.TwoLayerNetwork(np.eye(4), np.eye(4) * 1e200)
     x = with_entry(np.ones((2, 4)), (1, slice(None)), 1e-250)

@@ -14,6 +14,7 @@ PARTS = {
     "small_calls": "on_gpu.small_calls:run",
     "ceilings": "on_gpu.machine:ceilings",
     "products": "on_gpu.products:run",
+    "loops": "on_gpu.loops:run",
     "shapes": "on_gpu.measure:run",
     "table": "on_gpu.table:run",
 }

@@ -33,6 +33,8 @@ def calls(backend: str) -> Iterator[tuple[str, Callable[[int], Any]]]:
             yield f"project {name}", _projection(dtype, norm, box, backend)
             for attack, loop in itertools.product((fo.pgd, fo.apgd), ("launched", "resident")):
                 yield f"{attack.__name__} {name} {loop}", _attack(attack, dtype, norm, box, backend, loop)
+            if norm == "linf" and box:  # steps of several bodies of its loop
+                yield f"pgd {name} conditional", _attack(fo.pgd, dtype, norm, box, backend, "conditional", steps=20)
             if norm == "l2" and box is None:
                 options = {"evaluation": "hidden", "direction": "normalized"}
                 yield f"pgd on hidden units {name}", _attack(fo.pgd, dtype, norm, box, backend, "auto", **options)
@@ -80,7 +82,7 @@ def _attack(
         engine = backends.get(backend)
         chosen, engine.loop = engine.loop, loop
         try:
-            return function(net, x, y, **options, **start, **more).x_adv
+            return function(net, x, y, **options | start | more).x_adv
         finally:
             engine.loop = chosen
 

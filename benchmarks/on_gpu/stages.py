@@ -23,7 +23,7 @@ from on_gpu.results import Results
 ROOT = Path(__file__).parents[2]
 # Seconds that a stage may take; the shapes take what is left, but for the table's.
 BUDGETS = {"device": 40, "build": 170, "tests": 100, "sanitise": 80, "ceilings": 30, "products": 40}
-BUDGETS |= {"shapes": 590, "table": 15}
+BUDGETS |= {"loops": 40, "shapes": 590, "table": 15}
 NAMES = tuple(BUDGETS)
 ENVIRONMENT = {
     "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # JAX would take three quarters of the GPU's memory
@@ -259,6 +259,7 @@ _STAGES = {
     "sanitise": _sanitise,
     "ceilings": _plain("ceilings"),
     "products": _plain("products"),
+    "loops": _plain("loops"),
     "shapes": _shapes,
     "table": _plain("table"),
 }
@@ -298,7 +299,7 @@ def _wrong(name: str, outcome: Any) -> bool:
         return outcome.get("missing", NOT_ASKED) != NOT_ASKED
     if name == "tests":
         return bool(not outcome.get("passed") or outcome.get("failures") or outcome.get("errors"))
-    if name == "products":
+    if name in ("products", "loops"):
         kinds = [each for each in outcome.values() if isinstance(each, dict)]
         return not all(each["same_bits"] for each in kinds)
     if name == "sanitise":

@@ -23,7 +23,9 @@ def run(results: Results, *, dry_run: bool, seconds: float) -> None:
     ceiling = Results(folder / "ceilings.json", resumed=True).get("fp16", {}).get("flops_per_second")
     results["rows"] = rows = [filled(target, measured, ceiling) for target in TARGETS]
     products = Results(folder / "products.json", resumed=True)
-    results["text"] = text = (DRY if dry_run else "") + markdown(rows, measured) + of_products(products, ceiling)
+    loops = Results(folder / "loops.json", resumed=True)
+    text = (DRY if dry_run else "") + markdown(rows, measured) + of_products(products, ceiling) + of_loops(loops)
+    results["text"] = text
     (folder / "table.md").write_text(text + "\n", encoding="utf-8")
     try:
         results["picture"] = _picture(measured, folder / "shapes.png", dry_run)
@@ -87,6 +89,22 @@ def of_products(products: Mapping[str, Any], ceiling: float | None) -> str:
         share = f"{each['flops_per_second'] / ceiling:.1%}" if ceiling else NOT_MEASURED
         same = "yes" if each["same_bits"] else "no"
         lines.append(f"| {name} | {each['microseconds_a_step']:.4g} | {share} | {same} |")
+    return "\n".join(lines)
+
+
+def of_loops(loops: Mapping[str, Any]) -> str:
+    """A table of the engine's loops, if they were measured."""
+    cases = {name: each for name, each in loops.items() if isinstance(each, dict)}
+    if not cases:
+        return ""
+    kinds = list(next(iter(cases.values()))["microseconds_a_step"])
+    lines = ["", "", f"| attack: µs a step | {' | '.join(kinds)} | planned | which is the fastest | same bits |"]
+    lines += ["|---" * (len(kinds) + 4) + "|"]
+    for name, each in cases.items():
+        taken, same = each["microseconds_a_step"], "yes" if each["same_bits"] else "no"
+        fastest = "yes" if min(taken, key=taken.__getitem__) == each["planned"] else "no"
+        cells = (name, *(f"{taken[kind]:.4g}" for kind in kinds), each["planned"], fastest, same)
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

@@ -5,12 +5,15 @@
 
 #include "../cuda/engine.hpp"
 #include "names.hpp"
+#if defined(PYFIRSTORDER_ON_FIBRES)
+#include "../cuda/fibres.hpp"
+#endif
 
 namespace pyfirstorder {
 
 template <>
 struct Names<cuda::Loop> {
-  static constexpr const char* list[] = {"auto", "launched", "resident"};
+  static constexpr const char* list[] = {"auto", "launched", "conditional", "resident"};
 };
 
 namespace {
@@ -169,6 +172,26 @@ bool uses_hidden_space(const py::dict& entries) {
   return cuda::uses_hidden_space(part_of<T>(Entries(entries)));
 }
 
+py::dict current_device() {
+  const cuda::Device device = cuda::current_device();
+  return py::dict(py::arg("processors") = device.processors, py::arg("blocks_of_cluster") = device.blocks_of_cluster,
+                  py::arg("shared_bytes") = device.shared_bytes,
+                  py::arg("shared_of_processor") = device.shared_of_processor,
+                  py::arg("cache_bytes") = device.cache_bytes);
+}
+
+// Of an attack's steps, on the device that is described.
+template <class T>
+py::dict plan(const py::dict& entries, const py::dict& of_device) {
+  const Entries device(of_device);
+  const cuda::Plan plan = cuda::plan(
+      part_of<T>(Entries(entries)),
+      {device.get<int64_t>("processors"), device.get<int>("blocks_of_cluster"), device.get<int64_t>("shared_bytes"),
+       device.get<int64_t>("shared_of_processor"), device.get<int64_t>("cache_bytes")});
+  return py::dict(py::arg("clusters") = plan.clusters, py::arg("blocks") = plan.blocks, py::arg("tiles") = plan.tiles,
+                  py::arg("shared_bytes") = plan.shared_bytes);
+}
+
 }  // namespace
 }  // namespace pyfirstorder
 
@@ -177,10 +200,16 @@ PYBIND11_MODULE(PYFIRSTORDER_MODULE, module) {
   module.attr("PADDING") = cuda::kPadding;
   module.attr("WIDE_OUTPUTS") = cuda::kWideOutputs;
   module.def("has_hopper_products", cuda::has_hopper_products);
+  module.def("current_device", current_device);
+  module.def("plan_float32", plan<float>);
+  module.def("plan_float64", plan<double>);
   module.def("run_float32", run<float>);
   module.def("run_float64", run<double>);
   module.def("uses_hidden_space_float32", uses_hidden_space<float>);
   module.def("uses_hidden_space_float64", uses_hidden_space<double>);
   module.def("workspace_bytes_float32", workspace_bytes<float>);
   module.def("workspace_bytes_float64", workspace_bytes<double>);
+#if defined(PYFIRSTORDER_ON_FIBRES)
+  module.def("launches", fibres::launches);
+#endif
 }

@@ -13,20 +13,22 @@ namespace pyfirstorder::PYFIRSTORDER_TARGET {
 // An attack's part of the space, behind that of every call.
 template <class T>
 struct AttackSpace : Space<T> {
-  PYFIRSTORDER_INLINE AttackSpace(const Call<T>& call, Worker worker)
+  PYFIRSTORDER_INLINE AttackSpace(const Call<T>& call, Worker worker, Slot<T>& own)
       : Space<T>(call),
         loop(call.task, this->arena, {this->x.numbers, this->residual.numbers, this->gradient}, call.rows, call.rows,
              worker),
-        slots(loop.slots()) {}
+        slots(loop.slots()),
+        own(own) {}
 
   // The row's slot, copied to where this warp can change it.
   PYFIRSTORDER_INLINE void take(int64_t row) {
     own = slots[row];
     loop.work_on(&own);
   }
+  // Without what is the same from the row's begin on: that need not be kept until then.
   PYFIRSTORDER_INLINE void give_back(int64_t row) {
     sync_warp();
-    if (lane() == 0) slots[row] = own;
+    if (lane() == 0) static_cast<SlotState<T>&>(slots[row]) = own;
   }
 
   // Gives the next product the row's iterate; in fast mode its distance from the clean sample, of which halves keep
@@ -39,13 +41,14 @@ struct AttackSpace : Space<T> {
 
   RowLoop<T> loop;
   Slot<T>* slots;
-  Slot<T> own;
+  Slot<T>& own;  // a variable of the kernel's: beside pointers to it, nothing else here could be in registers
 };
 
 template <class T>
 struct LoadBox {
   static PYFIRSTORDER_KERNEL void run(const Call<T>& call) {
-    if (warp_index() == 0) AttackSpace<T>(call, worker_of(call)).loop.load_box();
+    Slot<T> own;
+    if (warp_index() == 0) AttackSpace<T>(call, worker_of(call), own).loop.load_box();
   }
 };
 
@@ -55,7 +58,8 @@ PYFIRSTORDER_INLINE void begin_attack(AttackSpace<T>& space, int64_t of_task, in
   begin_row(space.task, of_task, space.own);
   space.loop.work_on(&space.own);
   space.loop.begin(row);
-  space.give_back(row);
+  sync_warp();
+  if (lane() == 0) space.slots[row] = space.own;
   const T* const x0 = row_of(space.loop.x0(), row);
   if (space.is_fast()) space.x.split_values(row, [=](int64_t j) { return x0[j]; });
   else space.x.split(row);
@@ -64,7 +68,8 @@ PYFIRSTORDER_INLINE void begin_attack(AttackSpace<T>& space, int64_t of_task, in
 template <class T>
 struct BeginRows {
   static PYFIRSTORDER_KERNEL void run(const Call<T>& call) {
-    AttackSpace<T> space(call, worker_of(call));
+    Slot<T> own;
+    AttackSpace<T> space(call, worker_of(call), own);
     for_rows(call, call.rows, [&](int64_t row) {
       begin_attack(space, call.first + row, row);
       begin_live(space, row);
@@ -75,7 +80,8 @@ struct BeginRows {
 template <class T>
 struct SplitIterates {
   static PYFIRSTORDER_KERNEL void run(const Call<T>& call) {
-    const AttackSpace<T> space(call, worker_of(call));
+    Slot<T> own;
+    const AttackSpace<T> space(call, worker_of(call), own);
     for_live_rows(call, space.live, [&](int64_t row) { space.split_iterate(row); });
   }
 };
@@ -92,7 +98,8 @@ PYFIRSTORDER_INLINE void take_loss(AttackSpace<T>& space, int64_t row) {
 template <class T>
 struct TakeLosses {
   static PYFIRSTORDER_KERNEL void run(const Call<T>& call) {
-    AttackSpace<T> space(call, worker_of(call));
+    Slot<T> own;
+    AttackSpace<T> space(call, worker_of(call), own);
     for_live_rows(call, space.live, [&](int64_t row) {
       take_loss(space, row);
       space.residual.split(row);
@@ -104,7 +111,8 @@ struct TakeLosses {
 template <class T>
 struct HiddenToSignal {
   static PYFIRSTORDER_KERNEL void run(const Call<T>& call) {
-    AttackSpace<T> space(call, worker_of(call));
+    Slot<T> own;
+    AttackSpace<T> space(call, worker_of(call), own);
     for_live_rows(call, space.live, [&](int64_t row) {
       activate(space, call.output_backward, row);
       take_loss(space, row);
@@ -126,8 +134,9 @@ PYFIRSTORDER_INLINE void step_row(AttackSpace<T>& space, int64_t row) {
 
 template <class T>
 struct StepRows {
-  static PYFIRSTORDER_KERNEL void run(const Call<T>& call) {
-    AttackSpace<T> space(call, worker_of(call));
+  static PYFIRSTORDER_INLINED void run(const Call<T>& call) {
+    Slot<T> own;
+    AttackSpace<T> space(call, worker_of(call), own);
     for_live_rows(call, space.live, [&](int64_t row) { step_row(space, row); });
   }
 };
@@ -145,7 +154,8 @@ struct TakeOutEnded {
 template <class T>
 struct BeginSettling {
   static PYFIRSTORDER_KERNEL void run(const Call<T>& call) {
-    const AttackSpace<T> space(call, worker_of(call));
+    Slot<T> own;
+    const AttackSpace<T> space(call, worker_of(call), own);
     for_rows(call, call.rows, [&](int64_t row) {
       space.x.split(row);
       begin_live(space, row);
@@ -165,7 +175,8 @@ PYFIRSTORDER_INLINE LossValue<T> settled_value(const AttackSpace<T>& space, int6
 template <class T>
 struct SettleEnds {
   static PYFIRSTORDER_KERNEL void run(const Call<T>& call) {
-    AttackSpace<T> space(call, worker_of(call));
+    Slot<T> own;
+    AttackSpace<T> space(call, worker_of(call), own);
     for_rows(call, call.rows, [&](int64_t row) {
       space.take(row);
       settle_last(space.own, settled_value(space, row, space.loop.output()));
@@ -180,7 +191,8 @@ struct SettleEnds {
 template <class T>
 struct SettleBest {
   static PYFIRSTORDER_KERNEL void run(const Call<T>& call) {
-    AttackSpace<T> space(call, worker_of(call));
+    Slot<T> own;
+    AttackSpace<T> space(call, worker_of(call), own);
     for_rows(call, call.rows, [&](int64_t row) {
       space.take(row);
       if (space.own.has_best) settle_best(space.own, settled_value(space, row, space.loop.best_output()));
@@ -194,7 +206,8 @@ struct SettleBest {
 template <class T>
 struct Finish {
   static PYFIRSTORDER_KERNEL void run(const Call<T>& call) {
-    AttackSpace<T> space(call, worker_of(call));
+    Slot<T> own;
+    AttackSpace<T> space(call, worker_of(call), own);
     const int64_t restarts = space.task.options.restarts;
     for_rows(call, call.rows / restarts, [&](int64_t job) {
       for (int64_t restart = 0; restart < restarts; ++restart) {

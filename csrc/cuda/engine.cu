@@ -10,48 +10,21 @@
 #include "../core/hidden_space.hpp"
 #include "attack_kernels.hpp"
 #include "ball_kernels.hpp"
+#include "device_loop.hpp"
 #include "hidden_kernels.hpp"
-#include "resident_kernels.hpp"
+#include "plan.hpp"
 
 namespace pyfirstorder::PYFIRSTORDER_TARGET {
 namespace {
 
 using cuda::Operation;
-using cuda::Part;
-
-using cuda::Loop;
-
-// Clusters that take tiles of rows, one after another.
-template <class T>
-int64_t clusters_for(int64_t rows) {
-  const int64_t tiles = (rows + RowTile<T>::most() - 1) / RowTile<T>::most(), most = clusters_at_once();
-  return tiles < most ? tiles : most;
-}
-
-// The host brings W Wᵀ for attacks that are to go on hidden units.
-template <class T>
-bool is_on_hidden_units(const Part<T>& part) {
-  return part.weights.gram || part.weights.gram_halves.high;
-}
-
-// Whether one kernel goes through all steps: where all rows are under way at once, and each block of a cluster reads so
-// little of the weights in a step that this takes no longer than to launch the kernels of a step.
-template <class T>
-bool is_resident(const Part<T>& part) {
-  // Five launches of 2 us each, in which a processor reads at 100 GB/s from the second cache (estimated).
-  constexpr int64_t kMostBytesOfBlock = 1 << 20;
-  if (part.loop != Loop::automatic) return part.loop == Loop::resident;
-  const cuda::Weights<T>& w = part.weights;
-  const int64_t d = w.in_features, m = w.hidden_features, k = w.out_features;
-  const int64_t numbers = is_on_hidden_units(part) ? m * (m + 2 * k) : 2 * m * (d + k);  // forward and back
-  return part.rows <= clusters_at_once() * RowTile<T>::most() &&
-         numbers * int64_t(sizeof(T)) <= kMostBytesOfBlock * blocks_of_cluster();
-}
 
 template <class T>
 Call<T> call_of(const Part<T>& part, void* workspace) {
   const cuda::Weights<T>& w = part.weights;
   const int64_t d = w.in_features, m = w.hidden_features, k = w.out_features;
+  const Device device = current_device();
+  const Planner<T> planner(part, device);
   Call<T> call{};
   call.task = part.task;
   call.network.in_features = d;
@@ -66,7 +39,7 @@ Call<T> call_of(const Part<T>& part, void* workspace) {
   call.output = {w.output, m, k, padded<T>(k), w.output_halves};
   call.output_backward = {w.output_backward, k, m, padded<T>(m), w.output_backward_halves};
   call.hidden_backward = {w.hidden_backward, m, d, padded<T>(d), w.hidden_backward_halves};
-  if (is_on_hidden_units(part)) {
+  if (planner.is_on_hidden_units()) {
     call.gram = {w.gram, m, m, padded<T>(m), w.gram_halves};
     call.task.options.precision = Precision::strict;
   }
@@ -77,9 +50,11 @@ Call<T> call_of(const Part<T>& part, void* workspace) {
   call.for_hopper = part.for_hopper;
   const int64_t needed = (part.rows + kBlockWarps - 1) / kBlockWarps, most = most_blocks();
   call.warps = (needed < most ? needed : most) * kBlockWarps;
-  const int64_t resident =
-      is_resident(part) || is_on_hidden_units(part) ? clusters_for<T>(part.rows) * RowTile<T>::most() : 0;
-  call.workers = resident > call.warps ? resident : call.warps;
+  call.workers = call.warps;
+  for (const Plan& plan : {planner.steps(), planner.is_on_hidden_units() ? planner.deferred() : Plan{}}) {
+    const int64_t resident = plan.clusters * plan.tiles * RowTile<T>::most();
+    if (resident > call.workers) call.workers = resident;
+  }
   return call;
 }
 
@@ -191,33 +166,39 @@ void settle(const Launcher<T>& launcher, const AttackSpace<T>& space) {
   launcher.template rows<SettleBest<T>>("losses of best points");
 }
 
-// All steps of the live rows by one kernel, with as much of these matrices in shared memory as there is room for.
+// All steps of the live rows by one kernel.
 template <class Kernel, class T>
-void run_resident(const char* name, const Call<T>& call, std::initializer_list<Matrix<T>> matrices, void* stream,
-                  void (*go_on)()) {
-  size_t bytes = 0;
-  for (const Matrix<T>& matrix : matrices)
-    if (matrix.halves.high) bytes += KeptColumns::most_bytes(matrix.depth, matrix.columns, blocks_of_cluster());
-  const size_t most = most_shared_bytes(), shared_bytes = bytes < most ? bytes : most;
+void run_resident(const char* name, const Call<T>& call, const Plan& plan, void* stream, void (*go_on)()) {
   const auto piece = [&](int64_t first, int64_t count) {
-    const ResidentJob<T> job = {call, first, count, shared_bytes};
-    launch_clusters<Kernel>(name, job, clusters_for<T>(call.rows), blocks_of_cluster(), shared_bytes, stream);
+    const ResidentJob<T> job = {call, first, count, plan.tiles, plan.shared_bytes};
+    launch_clusters<Kernel>(name, job, plan, stream);
   };
   in_pieces(stream, call.task.options.steps + 1, piece, go_on);
 }
 
 template <class T>
-void run_resident_attack(const Call<T>& call, void* stream, void (*go_on)()) {
-  run_resident<ResidentSteps<T>>("steps on chip", call,
-                                 {call.hidden, call.hidden_backward, call.output, call.output_backward}, stream, go_on);
+void run_resident_attack(const Call<T>& call, const Plan& plan, void* stream, void (*go_on)()) {
+  run_resident<ResidentSteps<T>>("steps on chip", call, plan, stream, go_on);
+}
+
+// Steps kernel after kernel, until they are used up or the device finds that no row lives.
+template <class T, class Step>
+void run_launched(const Call<T>& call, const Space<T>& space, const Plan& plan, void* stream, Step step,
+                  void (*go_on)()) {
+  const int64_t steps = call.task.options.steps;
+  const auto with_gradient = [&](void* stream) { step(stream, true); };
+  if (plan.conditional) repeat_while_live(stream, steps, space.live, space.bodies_left, with_gradient, go_on);
+  else repeat(stream, steps, with_gradient, go_on);
+  step(stream, space.task.result.trace != nullptr);
 }
 
 template <class T>
-void run_attack(const Call<T>& call, bool resident, void* stream, void (*go_on)()) {
+void run_attack(const Call<T>& call, const Plan& plan, void* stream, void (*go_on)()) {
   const Launcher<T> launcher(call, stream);
   Call<T> on_host = call;
   on_host.task.network = &call.network;
-  const AttackSpace<T> space(on_host, Worker{0, call.workers});
+  Slot<T> own;
+  const AttackSpace<T> space(on_host, Worker{0, call.workers}, own);
   const bool rounds = space.is_fast();
   launcher.template rows<StoreNetwork<T>>("store network");
   launcher.template rows<LoadBox<T>>("load box");
@@ -240,11 +221,10 @@ void run_attack(const Call<T>& call, bool resident, void* stream, void (*go_on)(
     launcher.template rows<StepRows<T>>("step");
     launch<TakeOutEnded<T>>("live rows", call, 1, stream);
   };
-  if (resident) {
-    run_resident_attack(call, stream, go_on);
+  if (plan.clusters > 0) {
+    run_resident_attack(call, plan, stream, go_on);
   } else {
-    repeat(stream, call.task.options.steps, [&](void* stream) { step(stream, true); }, go_on);
-    step(stream, space.loop.traces());
+    run_launched(call, space, plan, stream, step, go_on);
   }
   if (rounds) settle(launcher, space);
   launcher.template rows<Finish<T>>("finish");
@@ -283,11 +263,13 @@ void step_hidden(const Call<T>& call, const HiddenSpace<T>& space, void* stream,
 }
 
 template <class T>
-void run_on_hidden_units(const Call<T>& call, bool resident, void* stream, void (*go_on)()) {
+void run_on_hidden_units(const Call<T>& call, const Plan& plan, const Plan& of_deferred, void* stream,
+                         void (*go_on)()) {
   const Launcher<T> launcher(call, stream);
   Call<T> on_host = call;
   on_host.task.network = &call.network;
-  const HiddenSpace<T> space(on_host, Worker{0, call.workers});
+  Slot<T> own;
+  const HiddenSpace<T> space(on_host, Worker{0, call.workers}, own);
   launcher.template rows<StoreNetwork<T>>("store network");
   launcher.template rows<BeginRows<T>>("begin");
   launcher.template rows<BeginHidden<T>>("clean samples");
@@ -297,18 +279,16 @@ void run_on_hidden_units(const Call<T>& call, bool resident, void* stream, void 
     launcher.start_images(space);
     launcher.template rows<MoveToStarts<T>>("values of starts");
   }
-  if (resident) {
-    run_resident<ResidentHiddenSteps<T>>("steps on hidden units on chip", call,
-                                         {call.gram, call.output, call.output_backward}, stream, go_on);
+  if (plan.clusters > 0) {
+    run_resident<ResidentHiddenSteps<T>>("steps on hidden units on chip", call, plan, stream, go_on);
   } else {
-    const auto step = [&](void* stream) { step_hidden(call, space, stream, true); };
-    repeat(stream, call.task.options.steps, step, go_on);
-    step_hidden(call, space, stream, space.loop.traces());
+    const auto step = [&](void* stream, bool with_gradient) { step_hidden(call, space, stream, with_gradient); };
+    run_launched(call, space, plan, stream, step, go_on);
   }
   settle_hidden(launcher, space);
   launcher.template rows<BeginDeferred<T>>("rows for the dense loop");
   launch<TakeOutEnded<T>>("live rows", call, 1, stream);
-  run_resident_attack(call, stream, go_on);
+  run_resident_attack(call, of_deferred, stream, go_on);
   launcher.template rows<Finish<T>>("finish");
 }
 
@@ -316,9 +296,10 @@ template <class T>
 size_t space_bytes(Operation operation, const Call<T>& call) {
   Call<T> on_host = call;
   on_host.task.network = &call.network;
+  Slot<T> own;
   if (operation == Operation::attack && (call.gram.data || call.gram.halves.high))
-    return HiddenSpace<T>(on_host, Worker{0, call.workers}).bytes();
-  if (operation == Operation::attack) return AttackSpace<T>(on_host, Worker{0, call.workers}).bytes();
+    return HiddenSpace<T>(on_host, Worker{0, call.workers}, own).bytes();
+  if (operation == Operation::attack) return AttackSpace<T>(on_host, Worker{0, call.workers}, own).bytes();
   if (operation == Operation::project || operation == Operation::random_start)
     return BallSpace<T>(call, Worker{0, call.workers}).used;
   return Space<T>(call).bytes();
@@ -327,6 +308,8 @@ size_t space_bytes(Operation operation, const Call<T>& call) {
 template <class T>
 void run_operation(Operation operation, const Part<T>& part, void* workspace, void* stream, void (*go_on)()) {
   const Call<T> call = call_of(part, workspace);
+  const Device device = current_device();
+  const Planner<T> planner(part, device);
   const Launcher<T> launcher(call, stream);
   switch (operation) {
     case Operation::forward: return run_forward(call, stream);
@@ -334,8 +317,8 @@ void run_operation(Operation operation, const Part<T>& part, void* workspace, vo
     case Operation::project: return launcher.template rows<Project<T>>("projection");
     case Operation::random_start: return launcher.template rows<RandomStart<T>>("random start");
     case Operation::attack:
-      if (is_on_hidden_units(part)) return run_on_hidden_units(call, is_resident(part), stream, go_on);
-      return run_attack(call, is_resident(part), stream, go_on);
+      if (!planner.is_on_hidden_units()) return run_attack(call, planner.steps(), stream, go_on);
+      return run_on_hidden_units(call, planner.steps(), planner.deferred(), stream, go_on);
   }
 }
 
@@ -346,6 +329,15 @@ namespace pyfirstorder::cuda {
 
 bool has_hopper_products() {
   return PYFIRSTORDER_TARGET::has_hopper_products();
+}
+
+Device current_device() {
+  return PYFIRSTORDER_TARGET::current_device();
+}
+
+template <class T>
+Plan plan(const Part<T>& part, const Device& device) {
+  return PYFIRSTORDER_TARGET::Planner<T>(part, device).steps();
 }
 
 template <class T>
@@ -366,6 +358,8 @@ void run(Operation operation, const Part<T>& part, void* workspace, void* stream
   if (part.rows > 0) PYFIRSTORDER_TARGET::run_operation(operation, part, workspace, stream, go_on);
 }
 
+template Plan plan(const Part<float>&, const Device&);
+template Plan plan(const Part<double>&, const Device&);
 template bool uses_hidden_space(const Part<float>&);
 template bool uses_hidden_space(const Part<double>&);
 template size_t workspace_bytes(Operation, const Part<float>&);

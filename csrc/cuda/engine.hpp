@@ -13,9 +13,9 @@ namespace pyfirstorder::cuda {
 
 enum class Operation : int { forward, input_gradient, project, random_start, attack };
 
-// How steps follow one another: kernel after kernel, or all in one kernel for a few rows (resident_kernels.hpp).  Both
-// give the same bits.
-enum class Loop : int { automatic, launched, resident };
+// How steps follow one another: kernel after kernel, launched by the host or by the device until the last row has ended
+// (device_loop.hpp), or all in one kernel (resident_kernels.hpp).  All give the same bits.
+enum class Loop : int { automatic, launched, conditional, resident };
 
 // Rows of floats as halves, see halves.hpp.
 struct Halves {
@@ -54,6 +54,31 @@ struct Part {
   Loop loop;
   bool for_hopper;  // products of hopper_product.hpp: where has_hopper_products() says so
 };
+
+// What the choice of a loop depends on of a device.
+struct Device {
+  int64_t processors;
+  int blocks_of_cluster;        // that run together at most, as far as all devices of its kind allow
+  int64_t shared_bytes;         // of shared memory that a block can have
+  int64_t shared_of_processor;  // and that all blocks of a processor share
+  int64_t cache_bytes;          // of the second cache
+};
+
+// Clusters that take an attack through its steps; none where kernels are launched step by step.
+struct Plan {
+  int64_t clusters;
+  int blocks;           // of a cluster
+  int tiles;            // of rows that a cluster takes at once
+  size_t shared_bytes;  // of a block
+  bool fills_shared;    // several blocks of a processor need all of its shared memory
+  bool conditional;     // where there are no clusters: the device ends the loop
+};
+
+// The current device.
+Device current_device();
+
+template <class T>
+Plan plan(const Part<T>& part, const Device& device);
 
 // Whether the current device multiplies as hopper_product.hpp does.
 bool has_hopper_products();

@@ -4,6 +4,7 @@
 #include "space.hpp"
 // after the words that it is written in
 #include "../rows/names.hpp"
+#include "../rows/row_sums.hpp"
 
 namespace pyfirstorder::PYFIRSTORDER_TARGET {
 
@@ -28,13 +29,18 @@ struct LoadRows {
 };
 
 // σ(h) and σ'(h); and z = A σ(h) + c where there are few outputs.
+//
+// A pre-activation that overflowed may have had either sign, and a σ that saturates would make a finite number of it:
+// so the outputs of such a row are NaN.
 template <class T>
 PYFIRSTORDER_INLINE void activate(const Space<T>& space, const Matrix<T>& output_rows, int64_t row) {
   T* const hidden = row_of(space.hidden.numbers, row);
   const int64_t n = padded<T>(space.network.hidden_features);
+  const bool is_known = all_finite(hidden, n);
   with_activation(space.network.activation, [&](auto activation) {
     activate_row(activation, hidden, row_of(space.slope, row), n, T(space.network.parameter));
   });
+  if (!is_known && lane() == 0) hidden[0] = T(__builtin_nan(""));  // which this lane alone reads below
   if (space.is_wide()) return space.hidden.split(row);
   T* const output = row_of(space.output, row);
   for (int64_t c = 0; c < output_rows.depth; ++c) {

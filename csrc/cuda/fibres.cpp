@@ -3,7 +3,9 @@
 #include <math.h>
 #include <setjmp.h>
 #include <ucontext.h>
+#include <atomic>
 
+#include <atomic>
 #include <deque>
 #include <memory>
 
@@ -125,6 +127,8 @@ bool run_cluster(Schedule& s, int threads) {
   return true;
 }
 
+std::atomic<int64_t> kernels;
+
 }  // namespace
 
 Fibre* current() {
@@ -209,8 +213,13 @@ void finish(const Copy& copy) {
   else memset(copy.to, 0, 16);
 }
 
+int64_t launches() {
+  return kernels;
+}
+
 bool run(const Launch& launch, void (*body)(const void*), const void* argument) {
   static thread_local Schedule own;  // whose stacks are used again
+  ++kernels;
   const size_t together = size_t(launch.cluster_size);
   own.count = launch.threads * launch.cluster_size;
   if (own.strands.size() < size_t(own.count)) own.strands.resize(size_t(own.count));

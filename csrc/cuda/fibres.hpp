@@ -120,6 +120,9 @@ struct Launch {
   size_t shared_bytes = 0;
 };
 
+// How many kernels have been run so far.
+int64_t launches();
+
 // Runs `body(argument)` on all threads of all blocks, cluster after cluster; false if one can get no further.
 bool run(const Launch& launch, void (*body)(const void*), const void* argument);
 

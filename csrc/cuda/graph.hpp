@@ -26,38 +26,123 @@ inline bool is_recording(cudaStream_t stream) {
   return known && status != cudaStreamCaptureStatusNone;
 }
 
-class Recording {
+// A stream of its own on which a graph is being recorded, or nothing yet.
+class Recorder {
  public:
-  Recording() {
-    check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "stream for recording");
-    check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "recording of a step");
-  }
-  Recording(const Recording&) = delete;
-  Recording& operator=(const Recording&) = delete;
-  ~Recording() {
+  Recorder() { check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "stream for recording"); }
+  Recorder(const Recorder&) = delete;
+  Recorder& operator=(const Recorder&) = delete;
+  ~Recorder() {
     cudaGraph_t left = nullptr;
-    if (!ended_) cudaStreamEndCapture(stream_, &left);  // a launch failed
-    if (left) cudaGraphDestroy(left);
+    if (recording_) cudaStreamEndCapture(stream_, &left);  // a launch failed
+    if (left && !into_) cudaGraphDestroy(left);
     cudaStreamDestroy(stream_);
   }
 
   cudaStream_t stream() const { return stream_; }
 
-  cudaGraphExec_t end() {
+  void begin() {
+    check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "recording of a step");
+    recording_ = true;
+  }
+
+#if CUDART_VERSION >= 12040
+  // Into a graph that somebody owns.
+  void begin(cudaGraph_t graph) {
+    check(cudaStreamBeginCaptureToGraph(stream_, graph, nullptr, nullptr, 0, cudaStreamCaptureModeThreadLocal),
+          "recording of a piece");
+    recording_ = into_ = true;
+  }
+#endif
+
+  cudaGraph_t end() {
     cudaGraph_t graph = nullptr;
-    ended_ = true;
+    recording_ = false;
     check(cudaStreamEndCapture(stream_, &graph), "recording of a step");
-    cudaGraphExec_t executable = nullptr;
-    const cudaError_t error = cudaGraphInstantiateWithFlags(&executable, graph, 0);
-    cudaGraphDestroy(graph);
-    check(error, "graph of a step");
-    return executable;
+    return graph;
   }
 
  private:
   cudaStream_t stream_ = nullptr;
-  bool ended_ = false;
+  bool recording_ = false, into_ = false;
 };
+
+// A graph until it is made executable.
+class OwnGraph {
+ public:
+  explicit OwnGraph(cudaGraph_t graph) : graph_(graph) {}
+  OwnGraph(const OwnGraph&) = delete;
+  OwnGraph& operator=(const OwnGraph&) = delete;
+  ~OwnGraph() { cudaGraphDestroy(graph_); }
+
+  operator cudaGraph_t() const { return graph_; }
+
+  cudaGraphExec_t executable() const {
+    cudaGraphExec_t executable = nullptr;
+    check(cudaGraphInstantiateWithFlags(&executable, graph_, 0), "graph of a step");
+    return executable;
+  }
+
+ private:
+  cudaGraph_t graph_;
+};
+
+// What `launches(stream)` launches.
+template <class Launches>
+cudaGraphExec_t record(Launches launches) {
+  Recorder recorder;
+  recorder.begin();
+  launches(recorder.stream());
+  return OwnGraph(recorder.end()).executable();
+}
+
+inline bool has_conditions() {
+  int driver = 0;
+  return CUDART_VERSION >= 12040 && cudaDriverGetVersion(&driver) == cudaSuccess && driver >= 12040;
+}
+
+#if CUDART_VERSION >= 12040
+
+// What `begin(stream, condition)` launches, which is one kernel that sets the condition, and what `body(stream)` does,
+// while the condition holds.
+template <class Begin, class Body>
+cudaGraphExec_t record_piece(Begin begin, Body body) {
+  cudaGraph_t made = nullptr;
+  check(cudaGraphCreate(&made, 0), "graph of a piece");
+  const OwnGraph graph(made);
+  cudaGraphConditionalHandle condition{};
+  check(cudaGraphConditionalHandleCreate(&condition, graph, 0, cudaGraphCondAssignDefault), "condition of a piece");
+  Recorder recorder;
+  recorder.begin(graph);
+  begin(recorder.stream(), condition);
+  recorder.end();
+  cudaGraphNode_t first{}, repeated{};
+  size_t count = 1;
+  check(cudaGraphGetNodes(graph, &first, &count), "begin of a piece");
+  cudaGraphNodeParams loop{};
+  loop.type = cudaGraphNodeTypeConditional;
+  loop.conditional.handle = condition;
+  loop.conditional.type = cudaGraphCondTypeWhile;
+  loop.conditional.size = 1;
+#if CUDART_VERSION >= 13000
+  check(cudaGraphAddNode(&repeated, graph, &first, nullptr, 1, &loop), "loop of a piece");
+#else
+  check(cudaGraphAddNode(&repeated, graph, &first, 1, &loop), "loop of a piece");
+#endif
+  recorder.begin(loop.conditional.phGraph_out[0]);
+  body(recorder.stream());
+  recorder.end();
+  return graph.executable();
+}
+
+#else
+
+template <class Begin, class Body>
+cudaGraphExec_t record_piece(Begin, Body) {
+  throw std::runtime_error("graph of a piece: this engine was compiled by a compiler that has no conditions");
+}
+
+#endif
 
 // Graphs that the device may still be at work on, and what tells that it is not.
 class RunningGraphs {

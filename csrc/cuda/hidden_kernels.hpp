@@ -14,7 +14,8 @@ namespace pyfirstorder::PYFIRSTORDER_TARGET {
 // What this loop needs behind the space of an attack.
 template <class T>
 struct HiddenSpace : AttackSpace<T> {
-  PYFIRSTORDER_INLINE HiddenSpace(const Call<T>& call, Worker worker) : AttackSpace<T>(call, worker) {
+  PYFIRSTORDER_INLINE HiddenSpace(const Call<T>& call, Worker worker, Slot<T>& own)
+      : AttackSpace<T>(call, worker, own) {
     Arena& arena = this->arena;
     const int64_t d = this->network.in_features, m = this->network.hidden_features;
     image = arena.take_rows<T>(call.rows, m);
@@ -60,7 +61,8 @@ struct HiddenSpace : AttackSpace<T> {
 template <class T>
 struct BeginHidden {
   static PYFIRSTORDER_KERNEL void run(const Call<T>& call) {
-    HiddenSpace<T> space(call, worker_of(call));
+    Slot<T> own;
+    HiddenSpace<T> space(call, worker_of(call), own);
     for_rows(call, call.rows, [&](int64_t row) {
       space.take(row);
       T* const x = row_of(space.x.numbers, row);
@@ -87,7 +89,8 @@ struct BeginHidden {
 template <class T>
 struct LoadStarts {
   static PYFIRSTORDER_KERNEL void run(const Call<T>& call) {
-    const HiddenSpace<T> space(call, worker_of(call));
+    Slot<T> own;
+    const HiddenSpace<T> space(call, worker_of(call), own);
     for_rows(call, call.rows, [&](int64_t row) {
       copy(row_of(space.x.numbers, row), row_of(space.start, row), padded<T>(call.network.in_features));
       space.x.split(row);
@@ -98,7 +101,8 @@ struct LoadStarts {
 template <class T>
 struct MoveToStarts {
   static PYFIRSTORDER_KERNEL void run(const Call<T>& call) {
-    const HiddenSpace<T> space(call, worker_of(call));
+    Slot<T> own;
+    const HiddenSpace<T> space(call, worker_of(call), own);
     for_rows(call, call.rows, [&](int64_t row) {
       for (int64_t j = 0; j < space.hidden_numbers(); j += kWideLanes)
         store(row_of(space.moved, row) + j, load_wide(row_of(space.start_image, row) + j));
@@ -141,7 +145,8 @@ PYFIRSTORDER_INLINE void step_hidden_row(HiddenSpace<T>& space, int64_t row) {
 template <class T>
 struct HiddenValues {
   static PYFIRSTORDER_KERNEL void run(const Call<T>& call) {
-    HiddenSpace<T> space(call, worker_of(call));
+    Slot<T> own;
+    HiddenSpace<T> space(call, worker_of(call), own);
     for_live_rows(call, space.live, [&](int64_t row) {
       find_hidden_values(space, call.output_backward, row);
       if (space.is_wide()) return;
@@ -155,7 +160,8 @@ struct HiddenValues {
 template <class T>
 struct HiddenLosses {
   static PYFIRSTORDER_KERNEL void run(const Call<T>& call) {
-    HiddenSpace<T> space(call, worker_of(call));
+    Slot<T> own;
+    HiddenSpace<T> space(call, worker_of(call), own);
     for_live_rows(call, space.live, [&](int64_t row) {
       take_hidden_loss(space, row);
       space.residual.split(row);
@@ -166,7 +172,8 @@ struct HiddenLosses {
 template <class T>
 struct StepHidden {
   static PYFIRSTORDER_KERNEL void run(const Call<T>& call) {
-    HiddenSpace<T> space(call, worker_of(call));
+    Slot<T> own;
+    HiddenSpace<T> space(call, worker_of(call), own);
     for_live_rows(call, space.live, [&](int64_t row) { step_hidden_row(space, row); });
   }
 };
@@ -174,7 +181,8 @@ struct StepHidden {
 // Of all rows, the combination Wᵀ u for the next product: at the last iterate or at the best one.
 template <class T>
 PYFIRSTORDER_KERNEL void load_combinations(const Call<T>& call, bool best) {
-  const HiddenSpace<T> space(call, worker_of(call));
+  Slot<T> own;
+  const HiddenSpace<T> space(call, worker_of(call), own);
   for_rows(call, call.rows, [&](int64_t row) {
     const double* const from = row_of(best ? space.best_weights : space.weights, row);
     for (int64_t j = 0; j < space.hidden_numbers(); j += kWideLanes)
@@ -187,7 +195,8 @@ PYFIRSTORDER_KERNEL void load_combinations(const Call<T>& call, bool best) {
 // And the point that it belongs to, for an evaluation.
 template <class T>
 PYFIRSTORDER_KERNEL void place_combinations(const Call<T>& call, bool best) {
-  HiddenSpace<T> space(call, worker_of(call));
+  Slot<T> own;
+  HiddenSpace<T> space(call, worker_of(call), own);
   for_rows(call, call.rows, [&](int64_t row) {
     space.take(row);
     T* const x = row_of(space.x.numbers, row);
@@ -221,7 +230,8 @@ struct PlaceEnds {
 template <class T>
 struct TakeBest {
   static PYFIRSTORDER_KERNEL void run(const Call<T>& call) {
-    HiddenSpace<T> space(call, worker_of(call));
+    Slot<T> own;
+    HiddenSpace<T> space(call, worker_of(call), own);
     for_rows(call, call.rows, [&](int64_t row) {
       space.take(row);
       copy(row_of(space.loop.x_best(), row), row_of(space.x.numbers, row), space.own.ball.features);
@@ -234,7 +244,8 @@ struct TakeBest {
 template <class T>
 struct TakeEnds {
   static PYFIRSTORDER_KERNEL void run(const Call<T>& call) {
-    HiddenSpace<T> space(call, worker_of(call));
+    Slot<T> own;
+    HiddenSpace<T> space(call, worker_of(call), own);
     for_rows(call, call.rows, [&](int64_t row) {
       space.take(row);
       space.taken(row).settle(settled_value(space, row, space.loop.output()));
@@ -247,7 +258,8 @@ struct TakeEnds {
 template <class T>
 struct BeginDeferred {
   static PYFIRSTORDER_KERNEL void run(const Call<T>& call) {
-    HiddenSpace<T> space(call, worker_of(call));
+    Slot<T> own;
+    HiddenSpace<T> space(call, worker_of(call), own);
     for_rows(call, call.rows, [&](int64_t row) {
       const bool deferred = space.states[row].deferred;
       if (deferred) begin_attack(space, call.first + row, row);

@@ -7,6 +7,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "engine.hpp"
 #include "threads.hpp"
 #if defined(__CUDACC__)
 #include "graph.hpp"
@@ -14,10 +15,15 @@
 
 namespace pyfirstorder::PYFIRSTORDER_TARGET {
 
+using cuda::Device;
+using cuda::Plan;
+
+constexpr int kBlocksOfProcessor = 2;  // at once, at least: more registers a thread would leave it idle at barriers
+
 #if defined(__CUDACC__)
 
 template <class Kernel, class Job>
-__global__ void __launch_bounds__(kBlockThreads) entry(const __grid_constant__ Job job) {
+__global__ void __launch_bounds__(kBlockThreads, kBlocksOfProcessor) entry(const __grid_constant__ Job job) {
   Kernel::run(job);
 }
 
@@ -30,28 +36,32 @@ void launch(const char* name, const Job& job, int64_t blocks, void* stream) {
 
 // The same for clusters of blocks, each block with so much shared memory beside what the kernel declares.
 template <class Kernel, class Job>
-void launch_clusters(const char* name, const Job& job, int64_t clusters, int size, size_t shared_bytes, void* stream) {
+void launch_clusters(const char* name, const Job& job, const Plan& plan, void* stream) {
   cudaLaunchAttribute cluster{};
   cluster.id = cudaLaunchAttributeClusterDimension;
   cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
   cudaLaunchConfig_t config{};
   config.blockDim = dim3(kBlockThreads);
-  config.dynamicSmemBytes = shared_bytes;
+  config.dynamicSmemBytes = plan.shared_bytes;
   config.stream = static_cast<cudaStream_t>(stream);
   config.attrs = &cluster;
-  config.numAttrs = size > 1;
-  cuda::check(cudaFuncSetAttribute(entry<Kernel, Job>, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared_bytes)),
-              name);
+  config.numAttrs = plan.blocks > 1;
+  const auto kernel = entry<Kernel, Job>;
+  const int most = int(plan.shared_bytes);
+  const int share = plan.fills_shared ? cudaSharedmemCarveoutMaxShared : cudaSharedmemCarveoutDefault;
+  cuda::check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most), name);
+  cuda::check(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, share), name);
   // a part of a device may have room for smaller clusters alone; kernels ask how large theirs is
+  int size = plan.blocks;
   for (int fitting = 0; size > 1; size /= 2) {
     cluster.val.clusterDim.x = unsigned(size);
-    config.gridDim = dim3(unsigned(clusters * size));
-    cuda::check(cudaOccupancyMaxActiveClusters(&fitting, entry<Kernel, Job>, &config), name);
+    config.gridDim = dim3(unsigned(plan.clusters * size));
+    cuda::check(cudaOccupancyMaxActiveClusters(&fitting, kernel, &config), name);
     if (fitting > 0) break;
   }
   cluster.val.clusterDim.x = unsigned(size);
-  config.gridDim = dim3(unsigned(clusters * size));
-  cuda::check(cudaLaunchKernelEx(&config, entry<Kernel, Job>, job), name);
+  config.gridDim = dim3(unsigned(plan.clusters * size));
+  cuda::check(cudaLaunchKernelEx(&config, kernel, job), name);
 }
 
 // Calls `launches(stream)` that many times: recorded once, where that is cheaper.  `go_on` throws to end a loop.
@@ -64,13 +74,31 @@ void repeat(void* stream, int64_t times, Launches launches, void (*go_on)()) {
     for (int64_t i = 0; i < times; ++i) launches(stream);
     return;
   }
-  cuda::Recording recording;
-  launches(recording.stream());
-  const cuda::StepGraph graph(recording.end(), caller);
+  const cuda::StepGraph graph(cuda::record(launches), caller);
   cuda::Milestones milestones(caller);
   for (int64_t i = 0; i < times; ++i) {
     graph.launch();
     milestones.pass(i, go_on);
+  }
+}
+
+// Whether graphs may have conditions: the driver must know them, and the caller must not be making a graph.
+inline bool can_repeat_on_device(void* stream) {
+  return cuda::has_conditions() && !cuda::is_recording(static_cast<cudaStream_t>(stream));
+}
+
+// A piece: steps of its body, and how often that is run at most.  The condition costs a launch in eight steps.
+constexpr int kStepsOfBody = 8, kBodies = int(cuda::Milestones::kSteps) / kStepsOfBody;
+
+// Runs as many pieces: `begin(stream, condition)`, then `body(stream)` again and again while the condition holds.
+template <class Begin, class Body>
+void repeat_pieces(void* stream, int64_t pieces, Begin begin, Body body, void (*go_on)()) {
+  const auto caller = static_cast<cudaStream_t>(stream);
+  const cuda::StepGraph graph(cuda::record_piece(begin, body), caller);
+  cuda::Milestones milestones(caller);
+  for (int64_t i = 1; i <= pieces; ++i) {
+    graph.launch();
+    milestones.pass(i * cuda::Milestones::kSteps - 1, go_on);
   }
 }
 
@@ -104,17 +132,11 @@ inline int64_t most_blocks() {
   return processors() * kBlocksPerProcessor;
 }
 
-inline int blocks_of_cluster() {
+inline Device current_device() {
   constexpr int kFirstWithClusters = 9, kPortable = 8;  // compute capability; a size that all of those can run
-  return of_device(cudaDevAttrComputeCapabilityMajor, 0) >= kFirstWithClusters ? kPortable : 1;
-}
-inline int64_t clusters_at_once() {
-  const int64_t together = processors() / blocks_of_cluster();
-  return together > 1 ? together : 1;
-}
-inline size_t most_shared_bytes() {
-  constexpr int kLeftForCache = 32 << 10;  // the first cache has what shared memory leaves
-  return size_t(of_device(cudaDevAttrMaxSharedMemoryPerBlockOptin, 48 << 10) - kLeftForCache);
+  const bool has_clusters = of_device(cudaDevAttrComputeCapabilityMajor, 0) >= kFirstWithClusters;
+  return {processors(), has_clusters ? kPortable : 1, of_device(cudaDevAttrMaxSharedMemoryPerBlockOptin, 48 << 10),
+          of_device(cudaDevAttrMaxSharedMemoryPerMultiprocessor, 48 << 10), of_device(cudaDevAttrL2CacheSize, 1 << 20)};
 }
 
 #else
@@ -136,9 +158,9 @@ void in_pieces(void*, int64_t times, Launch launch, void (*go_on)()) {
 }
 
 template <class Kernel, class Job>
-void launch_clusters(const char* name, const Job& job, int64_t clusters, int size, size_t shared_bytes, void*) {
+void launch_clusters(const char* name, const Job& job, const Plan& plan, void*) {
   const auto body = [](const void* of) { Kernel::run(*static_cast<const Job*>(of)); };
-  if (!fibres::run({clusters * size, kBlockThreads, size, shared_bytes}, body, &job))
+  if (!fibres::run({plan.clusters * plan.blocks, kBlockThreads, plan.blocks, plan.shared_bytes}, body, &job))
     throw std::runtime_error(std::string(name) + ": its threads wait for each other");
 }
 
@@ -150,6 +172,22 @@ void repeat(void* stream, int64_t times, Launches launches, void (*go_on)()) {
   }
 }
 
+inline bool can_repeat_on_device(void*) {
+  return true;
+}
+
+constexpr int kStepsOfBody = 2, kBodies = 2;  // so that short attacks have several pieces
+
+template <class Begin, class Body>
+void repeat_pieces(void* stream, int64_t pieces, Begin begin, Body body, void (*go_on)()) {
+  uint64_t holds = 0;
+  for (int64_t i = 0; i < pieces; ++i) {
+    begin(stream, uint64_t(reinterpret_cast<uintptr_t>(&holds)));
+    while (holds) body(stream);
+    go_on();
+  }
+}
+
 inline int64_t processors() {
   return 1;
 }
@@ -157,14 +195,9 @@ inline int64_t processors() {
 inline int64_t most_blocks() {
   return 2;  // so that a warp takes more than one row
 }
-inline int blocks_of_cluster() {
-  return 2;
-}
-inline int64_t clusters_at_once() {
-  return 2;
-}
-inline size_t most_shared_bytes() {
-  return 8 << 10;  // which holds the weights of some tests' networks, and a part of the others'
+// Whose shared memory holds the weights of some tests' networks, and a part of the others'.
+inline Device current_device() {
+  return {4, 2, 40 << 10, 24 << 10, 1 << 20};
 }
 
 #endif

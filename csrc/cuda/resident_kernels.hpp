@@ -1,5 +1,5 @@
-// The steps of few rows in one kernel: a cluster of blocks takes up to RowTile::most() rows through all of them, so
-// that no step waits for a launch.
+// All steps in one kernel: a cluster of blocks takes a group of row tiles through them, then the next group, so that no
+// step waits for a launch, and weights stay where blocks read them fastest.  plan.hpp tells when that pays.
 //
 // What the kernels of a step leave for each other lies in the same space, and barriers of the cluster stand between
 // them.  Warps share columns of the products (strip_product.hpp) and rows of the rest; column strips are dealt to
@@ -19,7 +19,10 @@ template <class T>
 struct ResidentJob {
   Call<T> call;
   int64_t first, count;
+  int tiles;  // that a cluster takes at once
   size_t shared_bytes;
+
+  PYFIRSTORDER_INLINE int rows_at_once() const { return tiles * RowTile<T>::most(); }
 };
 
 // The first columns of a matrix that this block multiplies with, copied to where it reads them fastest.  Strip s of a
@@ -86,20 +89,21 @@ struct KeptMatrices {
   KeptColumns first, second, output, output_backward;
 };
 
-// A tile's rows, and what a cluster does with them in either loop.
+// A group's rows, and what a cluster does with them in either loop.
 template <class T, class SpaceOfLoop>
 class ResidentRows {
  public:
   using Space = SpaceOfLoop;
 
-  PYFIRSTORDER_KERNEL ResidentRows(const Call<T>& call, const KeptMatrices* kept, Space& space, int64_t tile)
-      : call_(call), kept_(kept), space_(space) {
-    const int64_t first = tile * RowTile<T>::most(), left = space.live.count() - first;
-    tile_ = {first, int(left < RowTile<T>::most() ? left : RowTile<T>::most())};
-  }
+  // Of the live list, `first` to before `first + count`.
+  PYFIRSTORDER_KERNEL ResidentRows(const Call<T>& call, const KeptMatrices* kept, Space& space, int64_t first,
+                                   int count)
+      : call_(call), kept_(kept), space_(space), first_(first), count_(count) {}
 
   PYFIRSTORDER_KERNEL bool has_live_rows() const {
-    return any(lane() < tile_.count && !space_.ended[space_.live.at(tile_.first + lane())]);
+    bool lives = false;
+    for (int place = lane(); place < count_; place += kWarp) lives |= !space_.ended[space_.live.at(first_ + place)];
+    return any(lives);
   }
 
  protected:
@@ -111,9 +115,9 @@ class ResidentRows {
 
   // A row always has the same warp; one that has ended has none.
   template <class Body>
-  PYFIRSTORDER_KERNEL void for_rows_of_tile(Body body) {
-    for (int place = warp_of_cluster(); place < tile_.count; place += cluster_warps()) {
-      const int64_t row = space_.live.at(tile_.first + place);
+  PYFIRSTORDER_INLINED void for_rows_of_group(Body body) {
+    for (int place = warp_of_cluster(); place < count_; place += cluster_warps()) {
+      const int64_t row = space_.live.at(first_ + place);
       if (!space_.ended[row]) body(row);
       sync_warp();
     }
@@ -128,7 +132,7 @@ class ResidentRows {
       multiply(space_.hidden, call_.output, &KeptMatrices::output, {call_.network.output_bias, 0}, space_.output,
                false);
     }
-    for_rows_of_tile([&](int64_t row) {
+    for_rows_of_group([&](int64_t row) {
       take_loss(space_, row);
       if (is_wide) space_.residual.split(row);
     });
@@ -138,7 +142,7 @@ class ResidentRows {
       multiply(space_.residual, call_.output_backward, &KeptMatrices::output_backward, zero(), space_.hidden.numbers,
                rounds);
     }
-    for_rows_of_tile([&](int64_t row) { find_signal(space_, call_.output_backward, row); });
+    for_rows_of_group([&](int64_t row) { find_signal(space_, call_.output_backward, row); });
     sync_cluster();
   }
 
@@ -147,24 +151,40 @@ class ResidentRows {
                                     Rows<const T> start, Rows<T> c, bool rounds) {
     if constexpr (kHasHalves<T>) {
       const TensorJob job = {read_only(x.halves), space_.live, matrix.halves, matrix.depth, matrix.columns, start, c};
-      for (int64_t strip = warp_of_cluster(); strip < padded<T>(matrix.columns) / kTileWidth;
-           strip += cluster_warps()) {
+      for_tiles_of_strips(padded<T>(matrix.columns) / kTileWidth, [&](int64_t strip, const RowTile<T>& tile) {
         const Columns columns = (kept_->*kept).of(matrix.halves, strip);
-        if (rounds) TensorStrip<1>::run(job, tile_, columns);
-        else TensorStrip<3>::run(job, tile_, columns);
-      }
+        if (rounds) TensorStrip<1>::run(job, tile, columns);
+        else TensorStrip<3>::run(job, tile, columns);
+      });
     } else {
       const ProductJob<T> job = {x.numbers, space_.live, matrix, start.data, c};
-      for (int64_t column = warp_of_cluster() * kWarp; column < matrix.columns; column += cluster_warps() * kWarp)
-        ChainStrip<T>::run(job, tile_, column);
+      for_tiles_of_strips(padded<T>(matrix.columns) / kWarp,
+                          [&](int64_t strip, const RowTile<T>& tile) { ChainStrip<T>::run(job, tile, strip * kWarp); });
     }
     sync_cluster();
   }
 
+ private:
+  // Calls `body(strip, tile)` for this warp's share of the block's strips, each with all tiles of the group.
+  template <class Body>
+  PYFIRSTORDER_KERNEL void for_tiles_of_strips(int64_t strips, Body body) {
+    const int own = (int(strips) - cluster_rank() + cluster_size() - 1) / cluster_size();
+    const int tiles = (count_ + RowTile<T>::most() - 1) / RowTile<T>::most();
+    for (int i = warp_of_block(); i < own * tiles; i += kBlockWarps) {
+      const int first = i % tiles * RowTile<T>::most(), left = count_ - first;
+      body(int64_t(i / tiles) * cluster_size() + cluster_rank(),
+           RowTile<T>{first_ + first, left < RowTile<T>::most() ? left : RowTile<T>::most()});
+    }
+  }
+
+ protected:
   const Call<T>& call_;
   const KeptMatrices* kept_;
   Space& space_;
-  RowTile<T> tile_;
+
+ private:
+  int64_t first_;
+  int count_;
 };
 
 // Steps of the dense loop.
@@ -175,18 +195,18 @@ struct ResidentAttack : ResidentRows<T, AttackSpace<T>> {
   static PYFIRSTORDER_KERNEL const Matrix<T>& first(const Call<T>& call) { return call.hidden; }
   static PYFIRSTORDER_KERNEL const Matrix<T>& second(const Call<T>& call) { return call.hidden_backward; }
 
-  PYFIRSTORDER_KERNEL void step(bool with_gradient) {
+  PYFIRSTORDER_INLINED void step(bool with_gradient) {
     AttackSpace<T>& space = this->space_;
     const Call<T>& call = this->call_;
     const bool rounds = space.is_fast();
     const Rows<const T> start = rounds ? Rows<const T>{space.clean_hidden.data, space.clean_hidden.stride}
                                        : Rows<const T>{call.network.hidden_bias, 0};
     this->multiply(space.x, call.hidden, &KeptMatrices::first, start, space.hidden.numbers, rounds);
-    this->for_rows_of_tile([&](int64_t row) { activate(space, call.output_backward, row); });
+    this->for_rows_of_group([&](int64_t row) { activate(space, call.output_backward, row); });
     this->find_signals(with_gradient, rounds, [](AttackSpace<T>& space, int64_t row) { take_loss(space, row); });
     if (with_gradient)
       this->multiply(space.hidden, call.hidden_backward, &KeptMatrices::second, this->zero(), space.gradient, rounds);
-    this->for_rows_of_tile([&](int64_t row) { step_row(space, row); });
+    this->for_rows_of_group([&](int64_t row) { step_row(space, row); });
     sync_cluster();
   }
 };
@@ -199,53 +219,57 @@ struct ResidentHidden : ResidentRows<T, HiddenSpace<T>> {
   static PYFIRSTORDER_KERNEL const Matrix<T>& first(const Call<T>& call) { return call.gram; }
   static PYFIRSTORDER_KERNEL Matrix<T> second(const Call<T>&) { return {}; }
 
-  PYFIRSTORDER_KERNEL void step(bool with_gradient) {
+  PYFIRSTORDER_INLINED void step(bool with_gradient) {
     HiddenSpace<T>& space = this->space_;
     const Call<T>& call = this->call_;
-    this->for_rows_of_tile([&](int64_t row) { find_hidden_values(space, call.output_backward, row); });
+    this->for_rows_of_group([&](int64_t row) { find_hidden_values(space, call.output_backward, row); });
     this->find_signals(with_gradient, false, [](HiddenSpace<T>& space, int64_t row) { take_hidden_loss(space, row); });
     if (with_gradient) this->multiply(space.hidden, call.gram, &KeptMatrices::first, this->zero(), space.image, false);
-    this->for_rows_of_tile([&](int64_t row) { step_hidden_row(space, row); });
+    this->for_rows_of_group([&](int64_t row) { step_hidden_row(space, row); });
     sync_cluster();
   }
 };
 
-template <class T, class Tile>
-PYFIRSTORDER_KERNEL void run_tile(const ResidentJob<T>& job, const KeptMatrices* kept, typename Tile::Space& space,
-                                  int64_t index) {
-  Tile tile(job.call, kept, space, index);
-  for (int64_t t = job.first; t < job.first + job.count && tile.has_live_rows(); ++t)
-    tile.step(t < job.call.task.options.steps || space.loop.traces());
+template <class T, class Group>
+PYFIRSTORDER_INLINED void run_groups(const ResidentJob<T>& job, const KeptMatrices* kept,
+                                     typename Group::Space& space) {
+  const int64_t clusters = block_count() / cluster_size(), step = clusters * job.rows_at_once();
+  for (int64_t first = block_index() / cluster_size() * job.rows_at_once(); first < space.live.count(); first += step) {
+    const int64_t left = space.live.count() - first;
+    Group group(job.call, kept, space, first, left < job.rows_at_once() ? int(left) : job.rows_at_once());
+    for (int64_t t = job.first; t < job.first + job.count && group.has_live_rows(); ++t)
+      group.step(t < job.call.task.options.steps || space.loop.traces());
+  }
 }
 
-template <class T, class Tile>
-PYFIRSTORDER_KERNEL void run_tiles(const ResidentJob<T>& job) {
-  const int64_t cluster = block_index() / cluster_size(), clusters = block_count() / cluster_size();
+template <class T, class Group>
+PYFIRSTORDER_INLINED void run_resident(const ResidentJob<T>& job) {
+  const int64_t cluster = block_index() / cluster_size();
   const int warp = warp_of_block() * cluster_size() + cluster_rank();
-  // a warp that has no row of a tile needs no scratch space
-  const Worker worker = {cluster * RowTile<T>::most() + warp % RowTile<T>::most(), job.call.workers};
-  typename Tile::Space space(job.call, worker);
-  const int64_t tiles = (space.live.count() + RowTile<T>::most() - 1) / RowTile<T>::most();
-  if (cluster >= tiles) return;  // all blocks of a cluster alike
+  // a warp that has no row of a group needs no scratch space
+  const Worker worker = {cluster * job.rows_at_once() + warp % job.rows_at_once(), job.call.workers};
+  Slot<T> own;
+  typename Group::Space space(job.call, worker, own);
+  if (cluster * job.rows_at_once() >= space.live.count()) return;  // all blocks of a cluster alike
   if constexpr (kHasHalves<T>) {
     char* const shared = launched_shared();
-    const KeptMatrices kept(Tile::first(job.call), Tile::second(job.call), job.call, space.is_wide(), shared,
+    const KeptMatrices kept(Group::first(job.call), Group::second(job.call), job.call, space.is_wide(), shared,
                             shared + job.shared_bytes);
     sync_block();
-    for (int64_t tile = cluster; tile < tiles; tile += clusters) run_tile<T, Tile>(job, &kept, space, tile);
+    run_groups<T, Group>(job, &kept, space);
   } else {
-    for (int64_t tile = cluster; tile < tiles; tile += clusters) run_tile<T, Tile>(job, nullptr, space, tile);
+    run_groups<T, Group>(job, nullptr, space);
   }
 }
 
 template <class T>
 struct ResidentSteps {
-  static PYFIRSTORDER_KERNEL void run(const ResidentJob<T>& job) { run_tiles<T, ResidentAttack<T>>(job); }
+  static PYFIRSTORDER_INLINED void run(const ResidentJob<T>& job) { run_resident<T, ResidentAttack<T>>(job); }
 };
 
 template <class T>
 struct ResidentHiddenSteps {
-  static PYFIRSTORDER_KERNEL void run(const ResidentJob<T>& job) { run_tiles<T, ResidentHidden<T>>(job); }
+  static PYFIRSTORDER_INLINED void run(const ResidentJob<T>& job) { run_resident<T, ResidentHidden<T>>(job); }
 };
 
 }  // namespace pyfirstorder::PYFIRSTORDER_TARGET

@@ -69,6 +69,7 @@ struct Space {
     output = arena.take_rows<T>(call.rows, k);
     ended = arena.take<int>(call.rows);
     live = {arena.take<int>(call.rows), arena.take<int>(1), arena.take<int>(1), call.rows};
+    bodies_left = arena.take<int>(1);
   }
 
   PYFIRSTORDER_INLINE size_t bytes() const { return arena.used(); }
@@ -90,6 +91,7 @@ struct Space {
   Rows<T> clean_hidden{};  // of the clean samples: W x₀ + b, in fast mode
   int* ended;
   LiveRows live;
+  int* bodies_left;  // of a loop that the device repeats
 };
 
 PYFIRSTORDER_INLINE int64_t warp_index() {
@@ -98,7 +100,7 @@ PYFIRSTORDER_INLINE int64_t warp_index() {
 
 // Calls `body(row)` for this warp's share of so many rows.
 template <class T, class Body>
-PYFIRSTORDER_INLINE void for_rows(const Call<T>& call, int64_t rows, Body body) {
+PYFIRSTORDER_INLINED void for_rows(const Call<T>& call, int64_t rows, Body body) {
   for (int64_t row = warp_index(); row < rows; row += call.warps) {
     body(row);
     sync_warp();
@@ -106,7 +108,7 @@ PYFIRSTORDER_INLINE void for_rows(const Call<T>& call, int64_t rows, Body body) 
 }
 
 template <class T, class Body>
-PYFIRSTORDER_INLINE void for_live_rows(const Call<T>& call, const LiveRows& live, Body body) {
+PYFIRSTORDER_INLINED void for_live_rows(const Call<T>& call, const LiveRows& live, Body body) {
   for_rows(call, live.count(), [&](int64_t place) { body(live.at(place)); });
 }
 

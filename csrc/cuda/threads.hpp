@@ -26,6 +26,8 @@ constexpr int kBlockThreads = 256;
 #define PYFIRSTORDER_SHARED __shared__
 #define PYFIRSTORDER_UNROLLED _Pragma("unroll")  // for loops over arrays that are to be registers
 #define PYFIRSTORDER_KERNEL __device__ inline
+// Part of its caller however long it is: a function of its own would want the caller's variables in memory.
+#define PYFIRSTORDER_INLINED __device__ __forceinline__
 constexpr unsigned kAllLanes = 0xFFFFFFFFu;
 
 // The host passes of the compiler see these functions, too, and never call them.
@@ -118,6 +120,13 @@ PYFIRSTORDER_INLINE void wait_for_copies() {
   PYFIRSTORDER_ON_DEVICE(asm volatile("cp.async.wait_group %0;" ::"n"(kLater));)
 }
 
+// Of a node of the graph that this kernel is in.
+PYFIRSTORDER_KERNEL void set_condition(uint64_t condition, bool holds) {
+#if CUDART_VERSION >= 12040
+  PYFIRSTORDER_ON_DEVICE(cudaGraphSetConditional(condition, holds);)
+#endif
+}
+
 #else
 
 constexpr int kBlockThreads = 64;  // as few as show how warps wait for each other
@@ -125,6 +134,7 @@ constexpr int kBlockThreads = 64;  // as few as show how warps wait for each oth
 #define PYFIRSTORDER_SHARED static thread_local
 #define PYFIRSTORDER_UNROLLED
 #define PYFIRSTORDER_KERNEL inline
+#define PYFIRSTORDER_INLINED inline
 
 inline int thread_index() {
   return fibres::current()->thread;
@@ -193,6 +203,11 @@ inline void end_copies() {
 template <int kLater>
 inline void wait_for_copies() {
   fibres::wait_for_copies(kLater);
+}
+
+// The condition is the address of a number.
+inline void set_condition(uint64_t condition, bool holds) {
+  *reinterpret_cast<uint64_t*>(uintptr_t(condition)) = holds;
 }
 
 #endif

@@ -9,20 +9,26 @@
 
 namespace pyfirstorder::PYFIRSTORDER_TARGET {
 
-// What a slot knows of its row, beside the arrays.
+// What changes while a row takes its steps.
 template <class T>
-struct Slot {
-  int64_t row, job, sample, t;
-  RowBall<T> ball;
+struct SlotState {
+  int64_t t;
   LossValue<T> now, before;  // at x and at the iterate before
   LossValue<T> best;         // at x_best
   T best_loss;
   int64_t first_success;
   ApgdState<T> apgd;
-  int32_t restart;
   bool has_best;
   Status status;  // why the row ended
   int64_t steps;  // after so many steps
+};
+
+// What a slot knows of its row, beside the arrays.
+template <class T>
+struct Slot : SlotState<T> {
+  int64_t row, job, sample;
+  RowBall<T> ball;
+  int32_t restart;
 };
 
 // Makes a slot that of a row: a job and one of its restarts.

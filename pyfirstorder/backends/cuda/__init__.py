@@ -34,8 +34,9 @@ class CudaBackend:
     name = "cuda"
     evaluations = ("auto", "dense", "hidden")
     takes_device_arrays = True
-    # How steps follow one another: "launched" kernel after kernel, all in one "resident" kernel, or "auto", by the
-    # number of rows and the size of the network.  Both give the same bits; tests and measurements choose.
+    # How steps follow one another: "launched" kernel after kernel by the host, "conditional" by the device until the
+    # last row has ended (where driver and compiler know such graphs, CUDA 12.4), all in one "resident" kernel, or
+    # "auto", by the number of rows and the size of the network.  All give the same bits; tests and measurements choose.
     loop = "auto"
 
     def __init__(self, library: Any, engine: Any, of_all: Products | None = None) -> None:
