@@ -32,17 +32,17 @@ MEASURED_WITH = "13.0"  # release of nvcc
 LOCAL_MEMORY = {
     # all of a step of a row in one loop, around pointers to some twenty arrays: spilled where it begins, and read back
     # where a part of the step wants them
-    "StepRows": (480, 848, 1756),
+    "StepRows": (472, 824, 1876),
     "StepHidden": (112, 144, 112),
     # a start, a projection, a search of its threshold, and the slot that all of this fills
-    "BeginRows": (160, 92, 76),
-    "BeginDeferred": (160, 96, 80),
+    "BeginRows": (176, 140, 112),
+    "BeginDeferred": (192, 140, 116),
     "PlaceBest": (96, 116, 120),
     "PlaceEnds": (96, 116, 120),
     "RandomStart": (80, 0, 0),
     # all of a step, and the products of few rows, in one kernel
-    "ResidentSteps": (816, 1172, 3536),
-    "ResidentHiddenSteps": (448, 488, 908),
+    "ResidentSteps": (848, 1116, 3876),
+    "ResidentHiddenSteps": (464, 520, 1012),
     # places of the four largest logits of dlr, indexed
     "Losses": (32, 0, 0),
     "TakeLosses": (64, 28, 20),

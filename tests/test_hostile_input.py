@@ -144,7 +144,7 @@ for name, call in calls.items():
 
 @pytest.mark.parametrize("options", ["early_stop=True", "evaluation='hidden', norm='l2'", ""])
 @pytest.mark.skipif(sys.platform != "linux", reason="counts its memory as Linux does")
-def test_restarts_larger_than_memory_take_none_before_they_are_run(options):
+def test_restarts_larger_than_memory_take_none_before_they_are_run(tmp_path, options):
     if fo.available_backends()["cpu"] != "available":
         pytest.skip("the native engine is not installed")
     script = f"""
@@ -165,7 +165,7 @@ else:
 assert peak < 2**21, f"{{peak}} KiB"
 """
     environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    subprocess.run([sys.executable, "-c", script], check=True, env=environment, timeout=120)
+    subprocess.run([sys.executable, "-c", script], check=True, env=environment, cwd=tmp_path, timeout=120)
 
 
 # ------------------------------------------------------------------ files
