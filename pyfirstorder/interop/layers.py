@@ -75,6 +75,7 @@ class Softmax:
 Layer = Linear | Activation | Affine | Nothing | Softmax
 
 
+@np.errstate(over="ignore", invalid="ignore")  # TwoLayerNetwork refuses what is not finite by name
 def assemble(layers: Iterable[Layer], *, drop_softmax: bool = False) -> TwoLayerNetwork:
     """The two-layer network that the layers make up; a ValueError names the first one that does not fit."""
     linear: list[tuple[Array, Array]] = []
@@ -112,8 +113,7 @@ def assemble(layers: Iterable[Layer], *, drop_softmax: bool = False) -> TwoLayer
             pending.append(layer)
     if len(linear) < 2 or activation is None:
         raise ValueError(f"after {end}: expected {_wanted(linear, activation)}, got the end of the model")
-    with np.errstate(over="ignore"):  # TwoLayerNetwork refuses infinity by name
-        (w, b), (a, c) = ((weight.astype(dtype), bias.astype(dtype)) for weight, bias in linear)
+    (w, b), (a, c) = ((weight.astype(dtype), bias.astype(dtype)) for weight, bias in linear)
     return TwoLayerNetwork(w, a, b, c, activation)
 
 
