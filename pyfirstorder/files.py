@@ -179,7 +179,18 @@ def read_npy(path: PathLike, mapped: bool = False) -> Array:
     with _readable(path, ".npy"), open(path, "rb") as stream:
         if _kind(stream) != ".npy":
             raise ValueError("it holds several arrays, as .npz files do")
+        _refuse_nested(stream)
         return np.load(path, mmap_mode="r", allow_pickle=False) if mapped else np.load(stream, allow_pickle=False)
+
+
+def _refuse_nested(stream: BinaryIO) -> None:
+    """Refuse elements that are arrays: NumPy gives them one shape in memory, and another where it maps the file."""
+    first = np.lib.format.read_magic(stream) == (1, 0)
+    read = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
+    dtype = read(stream)[2]
+    stream.seek(0)
+    if dtype.subdtype is not None:
+        raise ValueError(f"expected numbers, got elements that are arrays, {dtype}")
 
 
 def _kind(stream: BinaryIO) -> str:

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 import pyfirstorder as fo
 from pyfirstorder import datasets
+from pyfirstorder.files import read_npy
 
 CORPUS = Path(__file__).parent / "corpus"
 NET = fo.TwoLayerNetwork(np.eye(3, 2, dtype=np.float32), np.eye(2, 3, dtype=np.float32), np.full(3, 2, np.float32))
@@ -169,6 +170,17 @@ assert peak < 2**21, f"{{peak}} KiB"
 
 
 # ------------------------------------------------------------------ files
+
+
+def test_a_data_file_whose_elements_are_arrays_is_refused(tmp_path):
+    path = tmp_path / "x.npy"
+    nested = {"descr": "(3,)<f4", "fortran_order": False, "shape": (3, 0)}
+    for write in (np.lib.format.write_array_header_1_0, np.lib.format.write_array_header_2_0):
+        with open(path, "wb") as file:
+            write(file, nested)
+        for mapped in (False, True):
+            with pytest.raises(ValueError, match=r"x\.npy.*elements that are arrays"):
+                read_npy(path, mapped)
 
 
 class _RunsWhenRead:
