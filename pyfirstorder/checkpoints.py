@@ -57,7 +57,9 @@ def load(path: Path, job: Job, *, name: str, remedy: str) -> dict[str, Array] | 
     """
     if not path.exists():
         return None
-    arrays = files.read_npz(path, (_JOB,), None)
+    arrays = files.read_npz(path, (), None)
+    if _JOB not in arrays:
+        raise ValueError(f"{name}: expected that of this job, got {path}, which is of none; {remedy}")
     try:
         found = json.loads(str(arrays.pop(_JOB)))
         differing = sorted(part for part in {*found, *job} if found.get(part) != job.get(part))

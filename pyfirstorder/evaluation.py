@@ -62,8 +62,8 @@ class Evaluation:
         classes, the one with the largest output at x first; "apgd-dlr" (three outputs), "apgd-margin" (two) and
         "apgd-logistic" (one) take their place.
     has_zero_gradient : bool array (B,)
-        At which samples one of the attacks ended because the gradient was exactly zero, so that it could not move them:
-        where they count as robust, that may be masking of the gradient, not robustness.
+        The robust samples at which an attack ended because the gradient was exactly zero: that may be masking of the
+        gradient, not robustness.
     """
 
     clean_accuracy: float
@@ -190,7 +190,7 @@ def evaluate(
         )
     hints.warn_of_radius(eps, norm, bounds, stacklevel=3)
     warn_of_ends(np.stack(statuses), stacklevel=3)  # beyond the decorator
-    has_zero_gradient = (np.stack(statuses) == Status.ZERO_GRADIENT).any(axis=0)
+    has_zero_gradient = (np.stack(statuses) == Status.ZERO_GRADIENT).any(axis=0) & (fell_to < 0)
     return _in_kind_of(x, summary(fell_to, x_adv.reshape(points.shape), order, has_zero_gradient))
 
 

@@ -191,15 +191,7 @@ class TwoLayerNetwork:
             If the file cannot be written.
         """
         _require_npz(path)
-        with files.written_at_once(path) as temporary:
-            np.savez(
-                temporary,
-                hidden_weight=self.hidden_weight,
-                hidden_bias=self.hidden_bias,
-                output_weight=self.output_weight,
-                output_bias=self.output_bias,
-                activation=np.array(self.activation),
-            )
+        files.write_npz(path, arrays_of(self))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """What was given, without what backends prepared from it: that is made anew where it is needed."""
@@ -211,6 +203,17 @@ class TwoLayerNetwork:
             f"TwoLayerNetwork({self.in_features} -> {self.hidden_features} {self.activation} -> {self.out_features}, "
             f"{self._dtype})"
         )
+
+
+def arrays_of(net: TwoLayerNetwork) -> dict[str, Any]:
+    """What its file holds."""
+    return {
+        "hidden_weight": net.hidden_weight,
+        "hidden_bias": net.hidden_bias,
+        "output_weight": net.output_weight,
+        "output_bias": net.output_bias,
+        "activation": np.array(net.activation),
+    }
 
 
 def load_network(path: str | os.PathLike[str]) -> TwoLayerNetwork:

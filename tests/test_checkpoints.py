@@ -160,7 +160,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path, content):
 
 def test_a_network_is_no_checkpoint(tmp_path):
     fo.random_network(5, 7).save(tmp_path / "net.npz")
-    with pytest.raises(ValueError, match=r"net\.npz: no array named job"):
+    with pytest.raises(ValueError, match=r"net\.npz, which is of none; choose another checkpoint"):
         train(*samples(), **OPTIONS, checkpoint=tmp_path / "net.npz")
 
 

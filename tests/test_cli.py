@@ -408,6 +408,25 @@ def test_train_goes_on_from_a_network_with_its_first_layer_alone(files, tmp_path
     assert {path.name for path in tmp_path.iterdir()} == {"more.npz", "h.json"}  # and no checkpoint
 
 
+def test_a_network_of_other_settings_is_replaced_only_on_request(files, tmp_path):
+    def train(epochs, *more):
+        return run("train", files / "data.npz", "--hidden", 4, "--epochs", epochs, "-o", tmp_path / "net.npz", *more)
+
+    assert train(1).exit_code == 0
+    kept = (tmp_path / "net.npz").read_bytes()
+    line = error_line(train(2))
+    assert line.startswith("error: --output: expected that of this job, got")
+    assert "another epochs; choose another output, or add --overwrite" in line
+    assert (tmp_path / "net.npz").read_bytes() == kept
+    assert train(1).exit_code == 0
+    assert (tmp_path / "net.npz").read_bytes() == kept
+    assert train(2, "--overwrite").exit_code == 0
+    assert fo.load_network(tmp_path / "net.npz").hidden_features == 4
+    assert (tmp_path / "net.npz").read_bytes() != kept
+    fo.random_network(16, 4).save(tmp_path / "net.npz")
+    assert "which is of none" in error_line(train(2))
+
+
 def test_a_checkpoint_that_is_named_stays_for_more_epochs(files, tmp_path):
     straight, kept = tmp_path / "straight.npz", ["--checkpoint", tmp_path / "c.npz", "-o", tmp_path / "net.npz"]
     assert run("train", files / "data.npz", "--hidden", 4, "--epochs", 3, "-o", straight).exit_code == 0
@@ -437,7 +456,17 @@ def test_radii_to_train_against_may_be_fractions(files, tmp_path):
     def trained(eps):
         path = tmp_path / "net.npz"
         done = run(
-            "train", files / "data.npz", "--activation", "tanh", "--epochs", 1, "--adversarial-eps", eps, "-o", path
+            "train",
+            files / "data.npz",
+            "--activation",
+            "tanh",
+            "--epochs",
+            1,
+            "--adversarial-eps",
+            eps,
+            "-o",
+            path,
+            "--overwrite",
         )
         assert done.exit_code == 0, done.output
         return path.read_bytes()

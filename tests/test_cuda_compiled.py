@@ -41,8 +41,8 @@ LOCAL_MEMORY = {
     "PlaceEnds": (96, 116, 120),
     "RandomStart": (80, 0, 0),
     # all of a step, and the products of few rows, in one kernel
-    "ResidentSteps": (848, 1116, 3876),
-    "ResidentHiddenSteps": (464, 520, 1012),
+    "ResidentSteps": (848, 1124, 3896),
+    "ResidentHiddenSteps": (464, 520, 1024),
     # places of the four largest logits of dlr, indexed
     "Losses": (32, 0, 0),
     "TakeLosses": (64, 28, 20),

@@ -99,6 +99,24 @@ def test_quantities_are_those_of_the_recorded_points(norm, direction, activation
         np.testing.assert_allclose(seen.residual[:, t], np.linalg.norm(moved - delta, axis=1), **close)
 
 
+@every_dtype
+@every_norm
+@pytest.mark.parametrize("d", [3, 16])
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_a_gradient_that_is_not_a_number_has_no_residual_and_never_arrives(backend, d, norm, dtype):
+    if fo.available_backends()[backend] != "available":
+        pytest.skip(f"{backend} is not available")
+    huge = np.full((2, d), np.finfo(dtype).max / 2, dtype)
+    net = fo.TwoLayerNetwork(huge, np.ones((2, 2), dtype), activation="softplus")
+    with pytest.warns(fo.NotFiniteWarning):
+        seen = trace(
+            net, np.ones((1, d), dtype), [0], eps=0.1, norm=norm, bounds=(0, 1), steps=3, iterates=True, backend=backend
+        )
+    assert seen.result.status[0] == Status.NOT_FINITE
+    assert np.isnan(seen.residual[0]).all()
+    assert seen.steps_to_tolerance[0] == -1
+
+
 @every_norm
 @with_and_without_box
 @pytest.mark.parametrize("scale", [2.0**-530, 2.0**500])

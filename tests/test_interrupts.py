@@ -1,7 +1,7 @@
 """Ctrl-C ends every long call long before its end, and the next call has the right bits.
 
 An alarm stands for Ctrl-C: both are signals, which Python hears of in the same way.  On a quiet
-machine calls end within 0.25 s; one that is busy with other tests may take the processor away for longer, so the tests
+machine calls end within 0.2 s; one that is busy with other tests may take the processor away for longer, so the tests
 allow seconds where the call would take minutes or hours.
 """
 

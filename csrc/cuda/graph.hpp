@@ -15,10 +15,12 @@
 namespace pyfirstorder::cuda {
 
 inline void check(cudaError_t error, const char* what) {
-  if (error != cudaSuccess) throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(error));
+  if (error == cudaSuccess) return;
+  cudaGetLastError();  // which the next launch would take for its own
+  throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(error));
 }
 
-// Whether the caller is making a graph of its own; our launches then become part of that.
+// Whether the caller records a graph, within which no other can be recorded.
 inline bool is_recording(cudaStream_t stream) {
   cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
   const bool known = cudaStreamIsCapturing(stream, &status) == cudaSuccess;

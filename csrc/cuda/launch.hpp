@@ -4,6 +4,7 @@
 // never more than some steps ahead, so that a user who interrupts it does not wait for what is already under way.
 #pragma once
 
+#include <mutex>
 #include <stdexcept>
 #include <string>
 
@@ -49,6 +50,8 @@ void launch_clusters(const char* name, const Job& job, const Plan& plan, void* s
   const auto kernel = entry<Kernel, Job>;
   const int most = int(plan.shared_bytes);
   const int share = plan.fills_shared ? cudaSharedmemCarveoutMaxShared : cudaSharedmemCarveoutDefault;
+  static std::mutex setting;  // attributes belong to the kernel: nobody else may set them before it is launched
+  const std::lock_guard<std::mutex> alone(setting);
   cuda::check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most), name);
   cuda::check(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, share), name);
   // a part of a device may have room for smaller clusters alone; kernels ask how large theirs is

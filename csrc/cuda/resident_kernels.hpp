@@ -136,7 +136,7 @@ class ResidentRows {
       take_loss(space_, row);
       if (is_wide) space_.residual.split(row);
     });
-    if (!with_gradient) return;
+    if (!with_gradient) return sync_cluster();  // what follows may end rows that other warps still ask after
     if (is_wide) {
       sync_cluster();
       multiply(space_.residual, call_.output_backward, &KeptMatrices::output_backward, zero(), space_.hidden.numbers,

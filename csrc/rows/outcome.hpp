@@ -77,7 +77,7 @@ PYFIRSTORDER_INLINE void merge_outcome(const Task<T>& task, const Outcome<T>& ou
   const bool last_is_better = takes_over(kept, outcome.restart, outcome.last, success, result.loss[job]);
   const bool best_is_better =
       result.x_best && takes_over(best, outcome.restart, outcome.best, best_success, result.x_best_loss[job]);
-  const T largest = result.best_loss[job];
+  const T largest = first ? T(0) : result.best_loss[job];
   sync_warp();  // all lanes have read what they are going to write
   if (last_is_better) write_last(task, outcome);
   if (best_is_better) write_best(task, outcome);

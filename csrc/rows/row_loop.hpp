@@ -105,6 +105,7 @@ class RowLoop {
 
   // Before the output of slot i is computed anew.
   PYFIRSTORDER_INLINE void keep_output(int64_t i) {
+    if (slot(i).t == 0) return;  // there is none yet
     copy(row_of(previous_output_, i), row_of(output_, i), task_.network->out_features);
   }
 

@@ -50,6 +50,7 @@ class Trace {
     const Moments of_row = moments(x, g, slot.ball);
     double residual = residual_square(x, g, slot, of_row);
     residual = keeps_digits<T>(residual) ? ::sqrt(residual) : projected_residual(x, g, slot);
+    if (of_row.gradient != of_row.gradient) residual = not_known();  // a clamp would make numbers of NaN
     const bool exact = keeps_digits<T>(of_row.gradient) && keeps_digits<T>(of_row.delta);
     for (int64_t j = 0; !exact && j < n; j += kWideLanes)  // what follows needs δ then, and only then
       store_narrow(moved_ + j, load_wide(x + j) - load_wide(slot.ball.x0 + j));

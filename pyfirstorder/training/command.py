@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 try:
     import typer
@@ -12,7 +12,8 @@ except ImportError as error:
     raise ImportError('the command line needs typer and rich: pip install "pyfirstorder[cli]"') from error
 
 import pyfirstorder as fo
-from pyfirstorder import datasets, files, training
+from pyfirstorder import checkpoints, datasets, files, training
+from pyfirstorder.network import arrays_of
 from pyfirstorder.options import (
     HELD_OUT,
     Backend,
@@ -85,7 +86,10 @@ def train(
         int | None, typer.Option(help="Mini-batches between checkpoints; there is one after each epoch in any case.")
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Begin anew where an interrupted training left a checkpoint.")
+        bool,
+        typer.Option(
+            "--overwrite", help="Replace a network of other settings; begin anew where there is a checkpoint."
+        ),
     ] = False,
 ) -> None:
     """Train a two-layer network, plainly or against an adversary; the same command goes on after an interruption."""
@@ -112,6 +116,33 @@ def train(
         "random_start": adversarial_random_start,
         "bounds": bounds_of(bounds, everything),
     }
+    settings: dict[str, Any] = {
+        "hidden_features": HIDDEN if hidden is None and start is None else hidden,
+        "trained": trained,
+        "biases": biases,
+        "activation": activation,
+        "loss": loss,
+        "out_features": int(everything.labels.max()) + 1 if start is None and loss != "logistic" else None,
+        "dtype": dtype,
+        "optimizer": optimizer,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "momentum": momentum,
+        "weight_decay": weight_decay,
+        "l2_penalty": l2_penalty,
+        "seed": seed,
+        "adversary": None if adversarial_eps is None else adversary,
+        "backend": backend,
+    }
+    job = checkpoints.fingerprint(
+        data=checkpoints.digest((rest.x, rest.y)),
+        held_out=held_out,
+        network=None if start is None else checkpoints.digest(start.weights(start.dtype)[:4]) + start.activation,
+        **settings,
+    )
+    if not overwrite and not kept.exists():
+        checkpoints.load(output, job, name="output", remedy="choose another output, or add --overwrite")
     with bar_of(console, "{task.fields[state]}") as bar:
         task = bar.add_task("train", total=1.0, state="")
         own: list[Epoch] = []
@@ -123,32 +154,16 @@ def train(
         result = training.train(
             rest.x,
             rest.y,
-            hidden_features=HIDDEN if hidden is None and start is None else hidden,
+            **settings,
             network=start,
-            trained=trained,
-            biases=biases,
-            activation=activation,
-            loss=loss,
-            out_features=int(everything.labels.max()) + 1 if start is None and loss != "logistic" else None,
-            dtype=dtype,
-            optimizer=optimizer,
-            epochs=epochs,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            momentum=momentum,
-            weight_decay=weight_decay,
-            l2_penalty=l2_penalty,
-            seed=seed,
             validation=(validation.x, validation.y) if len(validation) else None,
-            adversary=None if adversarial_eps is None else adversary,
             on_epoch=show,
             checkpoint=kept,
             checkpoint_every=checkpoint_every,
             progress=lambda share: bar.update(task, completed=share),
-            backend=backend,
             threads=threads,
         )
-    result.network.save(output)
+    checkpoints.save(output, job, arrays_of(result.network))
     if history is not None:
         write_history(history, result.history)
     if checkpoint is None:
