@@ -251,7 +251,7 @@ def test_a_network_that_fails_to_be_written_leaves_the_old_one(tmp_path, monkeyp
     before = path.read_bytes()
 
     def fail(file, **arrays):
-        file.write_bytes(b"half")
+        file.write(b"half")
         raise OSError("disk full")
 
     monkeypatch.setattr(np, "savez", fail)
