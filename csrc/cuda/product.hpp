@@ -35,6 +35,55 @@ struct ProductJob {
   Rows<T> c;
 };
 
+// What a thread brings to shared memory of every piece of the depth, found before the first one: of some rows of X a
+// number each, all at one depth, and of one column of the matrix, or some, every few numbers.
+template <class T>
+class Fetcher {
+ public:
+  PYFIRSTORDER_INLINE Fetcher(const ProductJob<T>& job, int64_t first_row, int64_t first_column)
+      : matrix_(job.matrix.data + down() * job.matrix.stride + first_column + across()), stride_(job.matrix.stride) {
+    columns_ = int(min_of(job.matrix.stride - first_column, kTileColumns));
+    PYFIRSTORDER_UNROLLED
+    for (int i = 0; i < kOwnRows; ++i) {
+      const int64_t place = first_row + row(i);
+      x_[i] = place < job.rows.count() ? row_of(job.x, job.rows.at(place)) + at() : nullptr;
+    }
+  }
+
+  // The next piece, of which `depth` are left; zeros where there are no rows or columns.
+  PYFIRSTORDER_INLINE void fetch(int64_t depth, T (&left)[kTileDepth][kTileRows],
+                                 T (&right)[kTileDepth][kTileColumns]) {
+    PYFIRSTORDER_UNROLLED
+    for (int i = 0; i < kOwnRows; ++i) {
+      left[at()][row(i)] = x_[i] && at() < depth ? *x_[i] : T(0);
+      if (x_[i]) x_[i] += kTileDepth;
+    }
+    PYFIRSTORDER_UNROLLED
+    for (int i = 0; i < kTileDepth; i += kDown) {
+      PYFIRSTORDER_UNROLLED
+      for (int j = 0; j < kTileColumns; j += kAcross)
+        right[down() + i][across() + j] = down() + i < depth && across() + j < columns_ ? matrix_[j] : T(0);
+      matrix_ += kDown * stride_;
+    }
+  }
+
+ private:
+  static constexpr int kOwnRows = kTileRows * kTileDepth / kBlockThreads;
+  static constexpr int kAcross = kBlockThreads < kTileColumns ? kBlockThreads : kTileColumns;  // threads at one depth
+  static constexpr int kDown = kBlockThreads / kAcross;
+
+  static PYFIRSTORDER_INLINE int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
+  static PYFIRSTORDER_INLINE int at() { return thread_index() % kTileDepth; }
+  static PYFIRSTORDER_INLINE int row(int i) { return thread_index() / kTileDepth + i * (kBlockThreads / kTileDepth); }
+  static PYFIRSTORDER_INLINE int across() { return thread_index() % kAcross; }
+  static PYFIRSTORDER_INLINE int down() { return thread_index() / kAcross; }
+
+  const T* x_[kOwnRows];
+  const T* matrix_;
+  int64_t stride_;
+  int columns_;
+};
+
 template <class T>
 struct Product {
   static int64_t blocks(const ProductJob<T>& job) { return row_tiles(job) * column_tiles(job); }
@@ -60,15 +109,13 @@ struct Product {
       const T start = job.start && column + j < job.matrix.stride ? job.start[column + j] : T(0);
       for (int i = 0; i < kWarpRows; ++i) sums[i][j] = start;
     }
+    Fetcher<T> fetcher(job, first_row, first_column);
     for (int64_t k = 0; k < job.matrix.depth; k += kTileDepth) {
-      load_pieces(job, first_row, first_column, k, left, right);
+      fetcher.fetch(job.matrix.depth - k, left, right);
       sync_block();
-      const int64_t depth = job.matrix.depth - k < kTileDepth ? job.matrix.depth - k : kTileDepth;
-      for (int at = 0; at < depth; ++at)
-        for (int i = 0; i < kWarpRows; ++i)
-          for (int j = 0; j < kThreadColumns; ++j)
-            sums[i][j] =
-                fma(left[at][kWarpRows * warp_of_block() + i], right[at][kThreadColumns * lane() + j], sums[i][j]);
+      const int depth = job.matrix.depth - k < kTileDepth ? int(job.matrix.depth - k) : kTileDepth;
+      PYFIRSTORDER_ROLLED  // four of them at once would not fit some processors' registers
+          for (int at = 0; at < depth; ++at) add(left[at], right[at], sums);
       sync_block();
     }
     for (int i = 0; i < kWarpRows; ++i) {
@@ -81,20 +128,11 @@ struct Product {
   }
 
  private:
-  // Zeros where there are no rows or columns.
-  static PYFIRSTORDER_KERNEL void load_pieces(const ProductJob<T>& job, int64_t first_row, int64_t first_column,
-                                              int64_t k, T (&left)[kTileDepth][kTileRows],
-                                              T (&right)[kTileDepth][kTileColumns]) {
-    for (int i = thread_index(); i < kTileDepth * kTileRows; i += kBlockThreads) {
-      const int64_t place = first_row + i / kTileDepth, at = k + i % kTileDepth;
-      const bool inside = place < job.rows.count() && at < job.matrix.depth;
-      left[i % kTileDepth][i / kTileDepth] = inside ? row_of(job.x, job.rows.at(place))[at] : T(0);
-    }
-    for (int i = thread_index(); i < kTileDepth * kTileColumns; i += kBlockThreads) {
-      const int64_t at = k + i / kTileColumns, column = first_column + i % kTileColumns;
-      const bool inside = at < job.matrix.depth && column < job.matrix.stride;
-      right[i / kTileColumns][i % kTileColumns] = inside ? job.matrix.data[at * job.matrix.stride + column] : T(0);
-    }
+  static PYFIRSTORDER_KERNEL void add(const T (&left)[kTileRows], const T (&right)[kTileColumns],
+                                      T (&sums)[kWarpRows][kThreadColumns]) {
+    for (int i = 0; i < kWarpRows; ++i)
+      for (int j = 0; j < kThreadColumns; ++j)
+        sums[i][j] = fma(left[kWarpRows * warp_of_block() + i], right[kThreadColumns * lane() + j], sums[i][j]);
   }
 };
 

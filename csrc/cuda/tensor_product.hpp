@@ -9,8 +9,8 @@
 // kTensorColumns elements, a warp 64 x 32 of them, in tiles of 16 x 8 whose sums over 16 of the depth tensor cores
 // form.  Those sums they cut off; with three terms the sum of them is made outside, and rounded.  The order is the
 // same for every element, so a row's result does not depend on its neighbours.  Pieces of X and the matrix come to
-// shared memory while the ones before are multiplied; their rows are 48 bytes apart, so that the 32 lanes of a warp
-// read from all 32 banks.
+// shared memory while the ones before are multiplied; their rows are 48 bytes apart, so that eight of them, which a
+// warp reads at once, lie in all 32 banks.
 #pragma once
 
 #include "halves.hpp"
@@ -67,15 +67,56 @@ PYFIRSTORDER_KERNEL void store_strip(const TensorJob& job, int64_t first_place, 
   }
 }
 
-// Pieces of both factors: high halves, then low ones.
+// Of a piece of the depth both factors' rows: high halves, then low ones.
+template <int kParts>
 struct alignas(16) Pieces {  // copied 16 bytes at a time
-  uint16_t left[2][kTensorRows][kPieceStride];
-  uint16_t right[2][kTensorColumns][kPieceStride];
+  uint16_t left[kParts][kTensorRows][kPieceStride];
+  uint16_t right[kParts][kTensorColumns][kPieceStride];
+};
+
+// The chunks of eight halves that a thread copies of every piece of a factor's rows: where they begin, which is found
+// before the first piece.  Rows end in zeros up to whole pieces.
+template <int kParts, int kRows>
+class Chunks {
+ public:
+  // `row_at(i)` is the factor's row in place i of the piece, negative where there is none.
+  template <class RowAt>
+  PYFIRSTORDER_INLINE Chunks(const Halves& from, RowAt row_at) : high_(from.high), low_(from.low) {
+    PYFIRSTORDER_UNROLLED
+    for (int i = 0; i < kOwn; ++i) {
+      const int64_t row = row_at(place(i));
+      inside_[i] = row >= 0;
+      offsets_[i] = (inside_[i] ? row * from.stride : 0) + half();
+    }
+  }
+
+  // Those of the next piece.
+  PYFIRSTORDER_INLINE void copy(uint16_t (&to)[kParts][kRows][kPieceStride]) {
+    PYFIRSTORDER_UNROLLED
+    for (int i = 0; i < kOwn; ++i) {
+      PYFIRSTORDER_UNROLLED
+      for (int part = 0; part < kParts; ++part)
+        copy_ahead(&to[part][place(i)][half()], (part == 0 ? high_ : low_) + offsets_[i], inside_[i]);
+      offsets_[i] += kTileSize;
+    }
+  }
+
+ private:
+  static_assert(2 * kRows % kBlockThreads == 0, "each thread copies as many");
+  static constexpr int kOwn = 2 * kRows / kBlockThreads;
+
+  static PYFIRSTORDER_INLINE int place(int i) { return (thread_index() + i * kBlockThreads) / 2; }
+  static PYFIRSTORDER_INLINE int half() { return thread_index() % 2 * 8; }
+
+  const uint16_t *high_, *low_;
+  int64_t offsets_[kOwn];
+  bool inside_[kOwn];
 };
 
 template <int kTerms>
 struct TensorProduct {
   static constexpr int kParts = kTerms == 1 ? 1 : 2;  // halves of a number that are used
+  static constexpr int kStages = 4 / kParts;          // pieces in shared memory, all but one of them under way
 
   static int64_t blocks(const TensorJob& job) { return row_tiles(job) * column_tiles(job); }
 
@@ -90,19 +131,29 @@ struct TensorProduct {
     // neighbouring blocks share columns of the matrix
     const int64_t first_row = block_index() % row_tiles(job) * kTensorRows;
     const int64_t first_column = block_index() / row_tiles(job) * kTensorColumns;
-    const int64_t rows = job.rows.count() - first_row;
-    if (rows <= 0) return;
-    PYFIRSTORDER_SHARED Pieces pieces[2];
+    if (job.rows.count() <= first_row) return;
+    const int rows = int(job.rows.count() - first_row);
+    PYFIRSTORDER_SHARED Pieces<kParts> pieces[kStages];
+    const auto row_at = [&](int i) { return i < rows ? job.rows.at(first_row + i) : -1; };
+    const auto column_at = [&](int i) { return first_column + i < job.columns ? first_column + i : -1; };
+    Chunks<kParts, kTensorRows> left(job.left, row_at);
+    Chunks<kParts, kTensorColumns> right(job.right, column_at);
+    const int count = int((job.depth + kTileSize - 1) / kTileSize);
+    const auto copy = [&](int piece) {
+      if (piece < count) {
+        left.copy(pieces[piece % kStages].left);
+        right.copy(pieces[piece % kStages].right);
+      }
+      end_copies();  // so that groups are counted alike to the end
+    };
+    PYFIRSTORDER_UNROLLED
+    for (int piece = 0; piece < kStages - 1; ++piece) copy(piece);
     float sums[kWarpTilesDown][kWarpTilesAcross][4] = {};
-    load_pieces(job, first_row, first_column, 0, pieces[0]);
-    int at = 0;
-    for (int64_t k = 0; k < job.depth; k += kTileSize, at = 1 - at) {
-      if (k + kTileSize < job.depth) load_pieces(job, first_row, first_column, k + kTileSize, pieces[1 - at]);
-      else end_copies();
-      wait_for_copies<1>();
-      sync_block();
-      multiply(pieces[at], rows, sums);
-      sync_block();
+    for (int piece = 0; piece < count; ++piece) {
+      wait_for_copies<kStages - 2>();
+      sync_block();  // this piece is there for all, and all have read the one whose place is filled next
+      copy(piece + kStages - 1);
+      multiply(pieces[piece % kStages], rows, sums);
     }
     PYFIRSTORDER_UNROLLED
     for (int i = 0; i < kWarpTilesDown; ++i)
@@ -122,51 +173,25 @@ struct TensorProduct {
     return warp_of_block() / kWarpsDown * kWarpTilesAcross * kTileWidth;
   }
 
-  // Zeros where there are no rows, columns or depth.
-  static PYFIRSTORDER_KERNEL void load_pieces(const TensorJob& job, int64_t first_row, int64_t first_column, int64_t k,
-                                              Pieces& to) {
-    for (int i = thread_index(); i < 2 * kTensorRows; i += kBlockThreads) {
-      const int64_t place = first_row + i / 2, at = k + i % 2 * 8;
-      const bool inside = place < job.rows.count() && at < job.depth;
-      load_chunk(job.left, inside ? job.rows.at(place) : 0, inside ? at : 0, inside, to.left, i);
-    }
-    for (int i = thread_index(); i < 2 * kTensorColumns; i += kBlockThreads) {
-      const int64_t column = first_column + i / 2, at = k + i % 2 * 8;
-      const bool inside = column < job.columns && at < job.depth;
-      load_chunk(job.right, inside ? column : 0, inside ? at : 0, inside, to.right, i);
-    }
-    end_copies();
-  }
-
-  // Eight halves of a row.
-  template <int kRows>
-  static PYFIRSTORDER_KERNEL void load_chunk(const Halves& from, int64_t row, int64_t at, bool inside,
-                                             uint16_t (&to)[2][kRows][kPieceStride], int i) {
-    copy_ahead(&to[0][i / 2][i % 2 * 8], from.high + row * from.stride + at, inside);
-    if (kParts == 2) copy_ahead(&to[1][i / 2][i % 2 * 8], from.low + row * from.stride + at, inside);
-  }
-
-  // Two neighbours of a row of a piece, as tensor cores take them.
-  static PYFIRSTORDER_KERNEL uint32_t pair(const uint16_t (&row)[kPieceStride], int at) {
-    uint32_t both;
-    memcpy(&both, &row[at], sizeof both);
-    return both;
-  }
-
-  static PYFIRSTORDER_KERNEL void multiply(const Pieces& pieces, int64_t rows,
+  static PYFIRSTORDER_KERNEL void multiply(const Pieces<kParts>& pieces, int rows,
                                            float (&sums)[kWarpTilesDown][kWarpTilesAcross][4]) {
-    const int row = first_row_of_warp() + lane() / 4, column = first_column_of_warp() + lane() / 4, at = lane() % 4 * 2;
     uint32_t right[kParts][kWarpTilesAcross][2];
-    for (int part = 0; part < kParts; ++part)
-      for (int j = 0; j < kWarpTilesAcross; ++j)
-        for (int r = 0; r < 2; ++r) right[part][j][r] = pair(pieces.right[part][column + kTileWidth * j], at + 8 * r);
+    PYFIRSTORDER_UNROLLED
+    for (int part = 0; part < kParts; ++part) PYFIRSTORDER_UNROLLED
+    for (int j = 0; j < kWarpTilesAcross; j += 2) {
+      uint32_t both[4];
+      load_right(both, pieces.right[part][first_column_of_warp() + kTileWidth * j], kPieceStride);
+      PYFIRSTORDER_UNROLLED
+      for (int c = 0; c < 4; ++c) right[part][j + c / 2][c % 2] = both[c];
+    }
     PYFIRSTORDER_UNROLLED
     for (int i = 0; i < kWarpTilesDown; ++i) {
-      if (first_row_of_warp() + kTileSize * i >= rows) continue;  // the same in all lanes
+      const int row = first_row_of_warp() + kTileSize * i;
+      if (row >= rows) continue;  // the same in all lanes
       uint32_t left[kParts][4];
-      for (int part = 0; part < kParts; ++part)
-        for (int r = 0; r < 4; ++r)
-          left[part][r] = pair(pieces.left[part][row + kTileSize * i + r % 2 * 8], at + r / 2 * 8);
+      PYFIRSTORDER_UNROLLED
+      for (int part = 0; part < kParts; ++part) load_left(left[part], pieces.left[part][row], kPieceStride);
+      PYFIRSTORDER_UNROLLED
       for (int j = 0; j < kWarpTilesAcross; ++j) add_tile(left, right, j, sums[i][j]);
     }
   }

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <stdint.h>
+#include <string.h>
 
 #include "../core/target.hpp"
 
@@ -25,6 +26,7 @@ constexpr int kBlockThreads = 256;
 
 #define PYFIRSTORDER_SHARED __shared__
 #define PYFIRSTORDER_UNROLLED _Pragma("unroll")  // for loops over arrays that are to be registers
+#define PYFIRSTORDER_ROLLED _Pragma("unroll 1")
 #define PYFIRSTORDER_KERNEL __device__ inline
 // Part of its caller however long it is: a function of its own would want the caller's variables in memory.
 #define PYFIRSTORDER_INLINED __device__ __forceinline__
@@ -107,6 +109,20 @@ PYFIRSTORDER_INLINE void multiply_tile(float (&sums)[4], const uint32_t (&left)[
                                       "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3]) : "r"(left[0]), "r"(left[1]),
                                       "r"(left[2]), "r"(left[3]), "r"(right[0]), "r"(right[1]));)
 }
+// Four tiles of 8 x 8 halves, whose rows lanes 0 to 7, 8 to 15, 16 to 23 and 24 to 31 point at.
+PYFIRSTORDER_INLINE void load_matrices(uint32_t (&to)[4], const uint16_t* row) {
+  PYFIRSTORDER_ON_DEVICE(asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];" : "=r"(to[0]),
+                                      "=r"(to[1]), "=r"(to[2]),
+                                      "=r"(to[3]) : "r"(unsigned(__cvta_generic_to_shared(row))) : "memory");)
+}
+PYFIRSTORDER_INLINE void load_left(uint32_t (&to)[4], const uint16_t* tile, int stride) {
+  const int lane = thread_index() % kWarp;
+  load_matrices(to, tile + lane % 16 * stride + lane / 16 * 8);
+}
+PYFIRSTORDER_INLINE void load_right(uint32_t (&to)[4], const uint16_t* tiles, int stride) {
+  const int lane = thread_index() % kWarp;
+  load_matrices(to, tiles + (lane % 8 + lane / 16 * 8) * stride + lane / 8 % 2 * 8);
+}
 PYFIRSTORDER_INLINE void copy_ahead(void* shared, const void* global, bool inside) {
   PYFIRSTORDER_ON_DEVICE(
       const unsigned to = unsigned(__cvta_generic_to_shared(shared));
@@ -133,6 +149,7 @@ constexpr int kBlockThreads = 64;  // as few as show how warps wait for each oth
 
 #define PYFIRSTORDER_SHARED static thread_local
 #define PYFIRSTORDER_UNROLLED
+#define PYFIRSTORDER_ROLLED
 #define PYFIRSTORDER_KERNEL inline
 #define PYFIRSTORDER_INLINED inline
 
@@ -190,6 +207,17 @@ inline float of_half_bits(uint16_t bits) {
 // PTX's mma.m16n8k16.
 inline void multiply_tile(float (&sums)[4], const uint32_t (&left)[4], const uint32_t (&right)[2]) {
   fibres::multiply_tile(sums, left, right);
+}
+
+// A factor of multiply_tile from shared memory, whose rows are so many halves apart and begin on 16 bytes: the left
+// one, 16 x 16, or the right ones of two tiles beside each other, two numbers each.
+inline void load_left(uint32_t (&to)[4], const uint16_t* tile, int stride) {
+  const uint16_t* const row = tile + (thread_index() % kWarp) / 4 * stride + (thread_index() % kWarp) % 4 * 2;
+  for (int r = 0; r < 4; ++r) memcpy(&to[r], row + r % 2 * 8 * stride + r / 2 * 8, sizeof to[r]);
+}
+inline void load_right(uint32_t (&to)[4], const uint16_t* tiles, int stride) {
+  const uint16_t* const row = tiles + (thread_index() % kWarp) / 4 * stride + (thread_index() % kWarp) % 4 * 2;
+  for (int r = 0; r < 4; ++r) memcpy(&to[r], row + r / 2 * 8 * stride + r % 2 * 8, sizeof to[r]);
 }
 
 // 16 bytes from main to shared memory, or zeros, some time before wait_for_copies: it waits for all copies of this
