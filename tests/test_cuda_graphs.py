@@ -32,10 +32,15 @@ def program(runtime: int, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def said_by(program: Path, *words: object) -> list[str]:
+    return subprocess.run(
+        [str(program), *map(str, words)], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+
+
 def run(program: Path, driver: int, failing: int = -1) -> tuple[str, int, str]:
     """What it recorded, how many calls that took, and what is left of them."""
-    said = subprocess.run([program, str(driver), str(failing)], capture_output=True, text=True, check=True).stdout
-    *recorded, last = said.splitlines()
+    *recorded, last, _ = said_by(program, "record", driver, failing)
     calls, _, left = last.partition(" calls, ")
     return "\n".join(recorded), int(calls), left
 
@@ -57,3 +62,24 @@ def test_a_call_that_fails_is_an_error_that_says_what_it_was_for_and_leaves_noth
         assert said.endswith(": made to fail")
         assert "step" in said or "piece" in said or "recording" in said
         assert left == "0 graphs and 0 streams left"
+
+
+def test_a_graph_that_is_let_go_of_while_no_event_can_be_had_is_waited_for_and_destroyed(program):
+    *_, said = said_by(program, "end", -1)
+    assert said == "2 calls about events, 1 executables and 1 events left, 0 waits, 0 looks, last error 0"
+    for failing in range(2):
+        *_, said = said_by(program, "end", failing)
+        assert (
+            said == f"{failing + 1} calls about events, 0 executables and 0 events left, 1 waits, 0 looks, last error 0"
+        )
+
+
+def test_what_is_not_ready_is_looked_at_again_and_leaves_no_error_to_the_next_launch(program):
+    *_, said = said_by(program, "wait")
+    assert said == "6 calls about events, 0 executables and 0 events left, 0 waits, 7 looks, last error 0"
+
+
+def test_a_call_within_a_graph_that_its_caller_records_is_refused(program):
+    taken, refused, *_ = said_by(program, "refuse")
+    assert taken == "taken"
+    assert refused == "error: a graph is being recorded on this stream, and a call cannot be part of one"

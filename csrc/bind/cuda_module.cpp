@@ -200,6 +200,7 @@ PYBIND11_MODULE(PYFIRSTORDER_MODULE, module) {
   module.attr("PADDING") = cuda::kPadding;
   module.attr("WIDE_OUTPUTS") = cuda::kWideOutputs;
   module.def("has_hopper_products", cuda::has_hopper_products);
+  module.def("why_unusable", cuda::why_unusable);
   module.def("current_device", current_device);
   module.def("plan_float32", plan<float>);
   module.def("plan_float64", plan<double>);

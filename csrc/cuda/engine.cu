@@ -10,6 +10,7 @@
 #include "../core/hidden_space.hpp"
 #include "attack_kernels.hpp"
 #include "ball_kernels.hpp"
+#include "device.hpp"
 #include "device_loop.hpp"
 #include "hidden_kernels.hpp"
 #include "plan.hpp"
@@ -331,6 +332,10 @@ bool has_hopper_products() {
   return PYFIRSTORDER_TARGET::has_hopper_products();
 }
 
+std::string why_unusable() {
+  return PYFIRSTORDER_TARGET::why_unusable();
+}
+
 Device current_device() {
   return PYFIRSTORDER_TARGET::current_device();
 }
@@ -355,7 +360,9 @@ size_t workspace_bytes(Operation operation, const Part<T>& part) {
 
 template <class T>
 void run(Operation operation, const Part<T>& part, void* workspace, void* stream, void (*go_on)()) {
-  if (part.rows > 0) PYFIRSTORDER_TARGET::run_operation(operation, part, workspace, stream, go_on);
+  if (part.rows == 0) return;
+  PYFIRSTORDER_TARGET::refuse_recording(stream);
+  PYFIRSTORDER_TARGET::run_operation(operation, part, workspace, stream, go_on);
 }
 
 template Plan plan(const Part<float>&, const Device&);

@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <string>
+
 #include "../core/types.hpp"
 
 namespace pyfirstorder::cuda {
@@ -73,6 +75,9 @@ struct Plan {
   bool fills_shared;    // several blocks of a processor need all of its shared memory
   bool conditional;     // where there are no clusters: the device ends the loop
 };
+
+// Why no GPU of this machine can run the engine; empty where one can.
+std::string why_unusable();
 
 // The current device.
 Device current_device();

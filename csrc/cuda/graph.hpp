@@ -20,12 +20,12 @@ inline void check(cudaError_t error, const char* what) {
   throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(error));
 }
 
-// Whether the caller records a graph, within which no other can be recorded.
-inline bool is_recording(cudaStream_t stream) {
+// A call cannot be part of a graph that its caller records: its work space is gone when the graph is launched.
+inline void refuse_recording(cudaStream_t stream) {
   cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-  const bool known = cudaStreamIsCapturing(stream, &status) == cudaSuccess;
-  if (!known) cudaGetLastError();  // the legacy stream, while another one records
-  return known && status != cudaStreamCaptureStatusNone;
+  check(cudaStreamIsCapturing(stream, &status), "the caller's stream");
+  if (status != cudaStreamCaptureStatusNone)
+    throw std::runtime_error("a graph is being recorded on this stream, and a call cannot be part of one");
 }
 
 // A stream of its own on which a graph is being recorded, or nothing yet.
@@ -146,16 +146,34 @@ cudaGraphExec_t record_piece(Begin, Body) {
 
 #endif
 
+// Whether the device has come so far; an error if it has failed.
+inline bool has_passed(cudaEvent_t event, const char* what) {
+  const cudaError_t state = cudaEventQuery(event);
+  if (state == cudaErrorNotReady) cudaGetLastError();  // which the next launch would take for its own
+  else check(state, what);
+  return state == cudaSuccess;
+}
+
 // Graphs that the device may still be at work on, and what tells that it is not.
 class RunningGraphs {
  public:
-  // Where no event can be had, the device has failed, and the graph is left to it.
-  void add(cudaGraphExec_t graph, cudaStream_t stream) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    destroy_done();
-    cudaEvent_t done = nullptr;
-    if (cudaEventCreateWithFlags(&done, cudaEventDisableTiming) != cudaSuccess) return;
-    if (cudaEventRecord(done, stream) == cudaSuccess) graphs_.push_back({graph, done});
+  // Where no event can be had, the device is waited for.
+  void add(cudaGraphExec_t graph, cudaStream_t stream) noexcept {
+    try {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      destroy_done();
+      graphs_.reserve(graphs_.size() + 1);
+      cudaEvent_t done = nullptr;
+      check(cudaEventCreateWithFlags(&done, cudaEventDisableTiming), "event of a graph");
+      graphs_.push_back({graph, done});
+      if (cudaEventRecord(done, stream) == cudaSuccess) return;
+      graphs_.pop_back();
+      cudaEventDestroy(done);
+    } catch (const std::exception&) {
+    }
+    cudaStreamSynchronize(stream);
+    cudaGraphExecDestroy(graph);
+    cudaGetLastError();
   }
 
  private:
@@ -175,6 +193,7 @@ class RunningGraphs {
       cudaEventDestroy(running.done);
     }
     graphs_.resize(kept);
+    cudaGetLastError();  // of what was not ready, and of a device that has failed, which others will notice
   }
 
   std::mutex mutex_;
@@ -225,12 +244,10 @@ class Milestones {
 
  private:
   static void wait(cudaEvent_t event, void (*go_on)()) {
-    cudaError_t state = cudaErrorNotReady;
-    while ((state = cudaEventQuery(event)) == cudaErrorNotReady) {
+    while (!has_passed(event, "steps")) {
       go_on();
       std::this_thread::sleep_for(std::chrono::microseconds(50));
     }
-    check(state, "steps");
   }
 
   cudaStream_t stream_;

@@ -1,6 +1,7 @@
 // Launches of the products of Hopper GPUs.  Compiled by nvcc for sm_90a, and by a plain compiler for fibres.
 #include "hopper.hpp"
 
+#include "device.hpp"
 #include "hopper_product.hpp"
 #include "launch.hpp"
 

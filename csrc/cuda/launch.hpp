@@ -16,7 +16,6 @@
 
 namespace pyfirstorder::PYFIRSTORDER_TARGET {
 
-using cuda::Device;
 using cuda::Plan;
 
 constexpr int kBlocksOfProcessor = 2;  // at once, at least: more registers a thread would leave it idle at barriers
@@ -73,7 +72,7 @@ void repeat(void* stream, int64_t times, Launches launches, void (*go_on)()) {
   constexpr int64_t kWorthRecording =
       8;  // making a graph of eight kernels costs as much as some fifty launches (estimated)
   const auto caller = static_cast<cudaStream_t>(stream);
-  if (times < kWorthRecording || cuda::is_recording(caller)) {
+  if (times < kWorthRecording) {
     for (int64_t i = 0; i < times; ++i) launches(stream);
     return;
   }
@@ -85,9 +84,9 @@ void repeat(void* stream, int64_t times, Launches launches, void (*go_on)()) {
   }
 }
 
-// Whether graphs may have conditions: the driver must know them, and the caller must not be making a graph.
-inline bool can_repeat_on_device(void* stream) {
-  return cuda::has_conditions() && !cuda::is_recording(static_cast<cudaStream_t>(stream));
+// Whether graphs may have conditions.
+inline bool can_repeat_on_device() {
+  return cuda::has_conditions();
 }
 
 // A piece: steps of its body, and how often that is run at most.  The condition costs a launch in eight steps.
@@ -109,37 +108,15 @@ void repeat_pieces(void* stream, int64_t pieces, Begin begin, Body body, void (*
 template <class Launch>
 void in_pieces(void* stream, int64_t times, Launch launch, void (*go_on)()) {
   constexpr int64_t kPiece = cuda::Milestones::kSteps;
-  const auto caller = static_cast<cudaStream_t>(stream);
-  const bool recording = cuda::is_recording(caller);
-  cuda::Milestones milestones(caller);
+  cuda::Milestones milestones(static_cast<cudaStream_t>(stream));
   for (int64_t first = 0; first < times; first += kPiece) {
     launch(first, times - first < kPiece ? times - first : kPiece);
-    if (!recording) milestones.pass(first + kPiece - 1, go_on);
+    milestones.pass(first + kPiece - 1, go_on);
   }
 }
 
-// What the device says of itself; at least `least`, should it not answer.
-inline int of_device(cudaDeviceAttr what, int least) {
-  int device = 0, value = 0;
-  cudaGetDevice(&device);
-  cudaDeviceGetAttribute(&value, what, device);
-  return value > least ? value : least;
-}
-
-inline int64_t processors() {
-  return of_device(cudaDevAttrMultiProcessorCount, 1);
-}
-
-inline int64_t most_blocks() {
-  constexpr int kBlocksPerProcessor = 4;  // enough warps to wait for memory
-  return processors() * kBlocksPerProcessor;
-}
-
-inline Device current_device() {
-  constexpr int kFirstWithClusters = 9, kPortable = 8;  // compute capability; a size that all of those can run
-  const bool has_clusters = of_device(cudaDevAttrComputeCapabilityMajor, 0) >= kFirstWithClusters;
-  return {processors(), has_clusters ? kPortable : 1, of_device(cudaDevAttrMaxSharedMemoryPerBlockOptin, 48 << 10),
-          of_device(cudaDevAttrMaxSharedMemoryPerMultiprocessor, 48 << 10), of_device(cudaDevAttrL2CacheSize, 1 << 20)};
+inline void refuse_recording(void* stream) {
+  cuda::refuse_recording(static_cast<cudaStream_t>(stream));
 }
 
 #else
@@ -175,7 +152,7 @@ void repeat(void* stream, int64_t times, Launches launches, void (*go_on)()) {
   }
 }
 
-inline bool can_repeat_on_device(void*) {
+inline bool can_repeat_on_device() {
   return true;
 }
 
@@ -191,17 +168,7 @@ void repeat_pieces(void* stream, int64_t pieces, Begin begin, Body body, void (*
   }
 }
 
-inline int64_t processors() {
-  return 1;
-}
-
-inline int64_t most_blocks() {
-  return 2;  // so that a warp takes more than one row
-}
-// Whose shared memory holds the weights of some tests' networks, and a part of the others'.
-inline Device current_device() {
-  return {4, 2, 40 << 10, 24 << 10, 1 << 20};
-}
+inline void refuse_recording(void*) {}
 
 #endif
 

@@ -115,7 +115,7 @@ struct Product {
       sync_block();
       const int depth = job.matrix.depth - k < kTileDepth ? int(job.matrix.depth - k) : kTileDepth;
       PYFIRSTORDER_ROLLED  // four of them at once would not fit some processors' registers
-          for (int at = 0; at < depth; ++at) add(left[at], right[at], sums);
+      for (int at = 0; at < depth; ++at) add(left[at], right[at], sums);
       sync_block();
     }
     for (int i = 0; i < kWarpRows; ++i) {

@@ -39,9 +39,15 @@ struct cudaGraphNodeParams {
 };
 
 namespace fake {
-inline int calls = 0, failing = -1, driver = 0, graphs = 0, streams = 0;
+inline int calls = 0, failing = -1, driver = 0, graphs = 0, streams = 0, executables = 0;
+inline int event_calls = 0, failing_event = -1, events = 0, waits = 0;
+inline int queries_until_ready = 0;
+inline cudaError_t last_error = cudaSuccess;
 inline bool fails() {
   return calls++ == failing;
+}
+inline bool event_fails() {
+  return event_calls++ == failing_event;
 }
 inline std::string text_of(const FakeGraph& graph) {
   std::string text;
@@ -64,6 +70,12 @@ inline const char* cudaGetErrorString(cudaError_t) {
   return "made to fail";
 }
 inline cudaError_t cudaGetLastError() {
+  const cudaError_t error = fake::last_error;
+  fake::last_error = cudaSuccess;
+  return error;
+}
+inline cudaError_t cudaStreamSynchronize(cudaStream_t) {
+  ++fake::waits;
   return cudaSuccess;
 }
 inline cudaError_t cudaDriverGetVersion(int* version) {
@@ -149,10 +161,12 @@ inline cudaError_t cudaGraphAddNode(cudaGraphNode_t*, cudaGraph_t graph, const c
 inline cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long) {
   FAKE_CALL;
   *executable = new FakeExecutable{fake::text_of(*graph)};
+  ++fake::executables;
   return cudaSuccess;
 }
 inline cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
   delete executable;
+  --fake::executables;
   return cudaSuccess;
 }
 inline cudaError_t cudaGraphLaunch(cudaGraphExec_t, cudaStream_t) {
@@ -160,16 +174,20 @@ inline cudaError_t cudaGraphLaunch(cudaGraphExec_t, cudaStream_t) {
   return cudaSuccess;
 }
 inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+  if (fake::event_fails()) return cudaErrorUnknown;
   *event = new FakeEvent{};
+  ++fake::events;
   return cudaSuccess;
 }
 inline cudaError_t cudaEventDestroy(cudaEvent_t event) {
   delete event;
+  --fake::events;
   return cudaSuccess;
 }
 inline cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) {
-  return cudaSuccess;
+  return fake::event_fails() ? cudaErrorUnknown : cudaSuccess;
 }
 inline cudaError_t cudaEventQuery(cudaEvent_t) {
+  if (fake::queries_until_ready-- > 0) return fake::last_error = cudaErrorNotReady;
   return cudaSuccess;
 }
