@@ -56,9 +56,10 @@ def forward(net: TwoLayerNetwork, x: Array, *, backend: str = "auto", threads: i
     array([[2., 4.],
            [0., 0.]])
     """
-    validate.network(net)
-    arrays.refuse_gradients("x", x, "pyfirstorder.interop.torch.forward")
-    return arrays.give(_forward(net, x, backend, threads), x)
+    with arrays.place_of(x):
+        validate.network(net)
+        arrays.refuse_gradients("x", x, "pyfirstorder.interop.torch.forward")
+        return arrays.give(_forward(net, x, backend, threads), x)
 
 
 def _forward(net: TwoLayerNetwork, x: Array, backend: str, threads: int | None) -> Array:
@@ -86,11 +87,12 @@ def predict(net: TwoLayerNetwork, x: Array, *, backend: str = "auto", threads: i
     >>> fo.predict(net, np.array([[3.0, 1.0], [0.0, 1.0]]))
     array([1, 0])
     """
-    validate.network(net)
-    output = _forward(net, x, backend, threads)
-    if net.out_features == 1:
-        return arrays.give(np.where(output.reshape(-1) > 0, 1, -1), x)
-    return arrays.give(np.argmax(output, axis=1), x)
+    with arrays.place_of(x):
+        validate.network(net)
+        output = _forward(net, x, backend, threads)
+        if net.out_features == 1:
+            return arrays.give(np.where(output.reshape(-1) > 0, 1, -1), x)
+        return arrays.give(np.argmax(output, axis=1), x)
 
 
 def input_gradient(
@@ -149,15 +151,16 @@ def input_gradient(
     >>> fo.input_gradient(net, np.array([[3.0, 1.0]]), np.array([0.0]), loss="squared")
     (array([2.]), array([[ 2., -2.]]))
     """
-    validate.network(net)
-    arrays.refuse_gradients("x", x, "pyfirstorder.interop.torch.forward and its backward pass")
-    points = validate.points("x", x, net.in_features, on_device=True)
-    chosen = backends.get(validate.backend(backend), is_on_device(points.rows))
-    count = validate.threads(threads)
-    objective = make_objective(net, points.rows, y, loss, targeted, chosen, count)
-    value, gradient, _ = chosen.input_gradient(net.weights(points.rows.dtype), points.rows, objective, count)
-    warn_of_overflow("loss or gradient", value, gradient, stacklevel=2)
-    return arrays.give(value, x), arrays.give(gradient.reshape(points.shape), x)
+    with arrays.place_of(x):
+        validate.network(net)
+        arrays.refuse_gradients("x", x, "pyfirstorder.interop.torch.forward and its backward pass")
+        points = validate.points("x", x, net.in_features, on_device=True)
+        chosen = backends.get(validate.backend(backend), is_on_device(points.rows))
+        count = validate.threads(threads)
+        objective = make_objective(net, points.rows, y, loss, targeted, chosen, count)
+        value, gradient, _ = chosen.input_gradient(net.weights(points.rows.dtype), points.rows, objective, count)
+        warn_of_overflow("loss or gradient", value, gradient, stacklevel=2)
+        return arrays.give(value, x), arrays.give(gradient.reshape(points.shape), x)
 
 
 def project(
@@ -209,15 +212,18 @@ def project(
     >>> fo.project(np.array([[3.0, 1.0]]), eps=2.0, norm="l1")
     array([[2., 0.]])
     """
-    arrays.refuse_gradients("delta", delta, "the projection of your framework")
-    rows = validate.floats("delta", delta, on_device=True)
-    if rows.ndim < 2:
-        raise ValueError(f"delta: expected shape (batch, ...), got {rows.shape}; one sample needs a batch axis: [None]")
-    points = validate.points("delta", rows, math.prod(rows.shape[1:]), on_device=True)
-    centre = np.zeros_like(points.rows) if x is None else validate.like("x", x, points)
-    box = boxes.bounds(bounds, points._replace(rows=centre))
-    radii = validate.radii("eps", eps, len(points.rows), points.rows.dtype)
-    ball = Ball(validate.norm(norm), radii, *(box or (None, None)))
-    chosen = backends.get(validate.backend(backend), is_on_device(points.rows))
-    moved = chosen.project(points.rows, centre, ball, validate.threads(threads))
-    return arrays.give(moved.reshape(points.shape), delta)
+    with arrays.place_of(delta):
+        arrays.refuse_gradients("delta", delta, "the projection of your framework")
+        rows = validate.floats("delta", delta, on_device=True)
+        if rows.ndim < 2:
+            raise ValueError(
+                f"delta: expected shape (batch, ...), got {rows.shape}; one sample needs a batch axis: [None]"
+            )
+        points = validate.points("delta", rows, math.prod(rows.shape[1:]), on_device=True)
+        centre = np.zeros_like(points.rows) if x is None else validate.like("x", x, points)
+        box = boxes.bounds(bounds, points._replace(rows=centre))
+        radii = validate.radii("eps", eps, len(points.rows), points.rows.dtype)
+        ball = Ball(validate.norm(norm), radii, *(box or (None, None)))
+        chosen = backends.get(validate.backend(backend), is_on_device(points.rows))
+        moved = chosen.project(points.rows, centre, ball, validate.threads(threads))
+        return arrays.give(moved.reshape(points.shape), delta)

@@ -8,12 +8,14 @@ Libraries are known by what their arrays say of themselves (array-api-compat), n
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from pyfirstorder.problem import Array
 
@@ -89,13 +91,50 @@ def _device(value: Any) -> int:
 
 
 def _read_by_cupy(value: Any) -> Array:
+    cupy = _cupy()
+    current = cupy.cuda.Device().id
+    if isinstance(value, cupy.ndarray):
+        array = value
+    else:
+        array = cupy.from_dlpack(value) if hasattr(value, "__dlpack__") else cupy.asarray(value)
+    if array.device.id != current:
+        raise ValueError(f"it lies on GPU {array.device.id}, and what it belongs to on GPU {current}")
+    return array
+
+
+def _cupy() -> Any:
     try:
         import cupy
     except ImportError as error:
         raise ImportError(f'on a GPU it is read by CuPy: pip install "pyfirstorder[cupy]" ({error})') from error
-    if isinstance(value, cupy.ndarray):
-        return value
-    return cupy.from_dlpack(value) if hasattr(value, "__dlpack__") else cupy.asarray(value)
+    return cupy
+
+
+def place_of(value: Any) -> AbstractContextManager[Any]:
+    """Where an array is read, computed on, and what comes of it given back.
+
+    That is its own GPU, and the stream on which its library works there: torch says which.  Of others it is CuPy's
+    current stream, and DLPack orders what they and CuPy do.
+    """
+    if type(value) is np.ndarray or not is_foreign(value) or getattr(value, "is_cpu", False):
+        return nullcontext()
+    try:
+        kind, number = value.__dlpack_device__()
+        cupy = _cupy() if kind == _CUDA else None
+    except Exception:  # whatever an array raises, and a missing CuPy: `read` says what is wrong
+        return nullcontext()
+    return nullcontext() if cupy is None else _on_gpu(cupy, value, number)
+
+
+@contextmanager
+def _on_gpu(cupy: Any, value: Any, number: int) -> Iterator[None]:
+    with cupy.cuda.Device(number):
+        if _library(value) != "torch":
+            yield
+            return
+        stream = sys.modules["torch"].cuda.current_stream(number).cuda_stream
+        with cupy.cuda.ExternalStream(stream, number):
+            yield
 
 
 def is_on_device(array: object) -> bool:

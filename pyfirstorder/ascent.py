@@ -6,7 +6,7 @@ import inspect
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
-from pyfirstorder import checks, hints
+from pyfirstorder import arrays, checks, hints
 from pyfirstorder.attacks import attack
 from pyfirstorder.results import as_numpy, in_kind_of, warn_of_ends
 from pyfirstorder.settings import ALGORITHMS, DEFAULT_RHO, DEFAULT_SPARSE_FRACTION
@@ -150,41 +150,42 @@ def pgd(
     >>> r.x_adv
     array([[0.75, 0.75]])
     """
-    result = attack(
-        "pgd",
-        net,
-        x,
-        y,
-        radii=[eps],
-        norm=norm,
-        steps=steps,
-        step_size=step_size,
-        rel_step_size=rel_step_size,
-        direction=direction,
-        sparse_fraction=sparse_fraction,
-        loss=loss,
-        bounds=bounds,
-        targeted=targeted,
-        x_init=x_init,
-        random_start=random_start,
-        restarts=restarts,
-        seed=seed,
-        sample_offset=sample_offset,
-        momentum=momentum,
-        early_stop=early_stop,
-        keep=keep,
-        trace=trace,
-        retire=retire,
-        evaluation=evaluation,
-        precision=precision,
-        on_invalid=on_invalid,
-        progress=progress,
-        backend=backend,
-        threads=threads,
-    )[0]
-    hints.warn_of_radius(eps, norm, bounds, stacklevel=3)
-    warn_of_ends(as_numpy(result.status)[None], stacklevel=3)  # beyond the decorator
-    return in_kind_of(x, result)
+    with arrays.place_of(x):
+        result = attack(
+            "pgd",
+            net,
+            x,
+            y,
+            radii=[eps],
+            norm=norm,
+            steps=steps,
+            step_size=step_size,
+            rel_step_size=rel_step_size,
+            direction=direction,
+            sparse_fraction=sparse_fraction,
+            loss=loss,
+            bounds=bounds,
+            targeted=targeted,
+            x_init=x_init,
+            random_start=random_start,
+            restarts=restarts,
+            seed=seed,
+            sample_offset=sample_offset,
+            momentum=momentum,
+            early_stop=early_stop,
+            keep=keep,
+            trace=trace,
+            retire=retire,
+            evaluation=evaluation,
+            precision=precision,
+            on_invalid=on_invalid,
+            progress=progress,
+            backend=backend,
+            threads=threads,
+        )[0]
+        hints.warn_of_radius(eps, norm, bounds, stacklevel=3)
+        warn_of_ends(as_numpy(result.status)[None], stacklevel=3)  # beyond the decorator
+        return in_kind_of(x, result)
 
 
 @hints.knows_other_names
@@ -259,35 +260,36 @@ def apgd(
     >>> fo.apgd(net, np.array([[1.0, 0.5]]), np.array([0]), eps=0.25, steps=10).success
     array([False])
     """
-    result = attack(
-        "apgd",
-        net,
-        x,
-        y,
-        radii=[eps],
-        norm=norm,
-        steps=steps,
-        loss=loss,
-        bounds=bounds,
-        targeted=targeted,
-        x_init=x_init,
-        random_start=random_start,
-        restarts=restarts,
-        seed=seed,
-        sample_offset=sample_offset,
-        rho=rho,
-        early_stop=early_stop,
-        keep=keep,
-        trace=trace,
-        precision=precision,
-        on_invalid=on_invalid,
-        progress=progress,
-        backend=backend,
-        threads=threads,
-    )[0]
-    hints.warn_of_radius(eps, norm, bounds, stacklevel=3)
-    warn_of_ends(as_numpy(result.status)[None], stacklevel=3)  # beyond the decorator
-    return in_kind_of(x, result)
+    with arrays.place_of(x):
+        result = attack(
+            "apgd",
+            net,
+            x,
+            y,
+            radii=[eps],
+            norm=norm,
+            steps=steps,
+            loss=loss,
+            bounds=bounds,
+            targeted=targeted,
+            x_init=x_init,
+            random_start=random_start,
+            restarts=restarts,
+            seed=seed,
+            sample_offset=sample_offset,
+            rho=rho,
+            early_stop=early_stop,
+            keep=keep,
+            trace=trace,
+            precision=precision,
+            on_invalid=on_invalid,
+            progress=progress,
+            backend=backend,
+            threads=threads,
+        )[0]
+        hints.warn_of_radius(eps, norm, bounds, stacklevel=3)
+        warn_of_ends(as_numpy(result.status)[None], stacklevel=3)  # beyond the decorator
+        return in_kind_of(x, result)
 
 
 def arguments(algorithm: str, options: dict[str, Any]) -> dict[str, Any]:

@@ -158,40 +158,45 @@ def evaluate(
     >>> fo.evaluate(net, np.array([[1.0, 0.5], [1.0, 0.0]]), np.array([0, 0]), eps=0.3)
     Evaluation(clean 100.00%, robust 50.00%: apgd-ce 50.00%, apgd-margin 50.00%)
     """
-    validate.network(net)
-    points = validate.points("x", x, net.in_features, on_device=True)
-    rows, labels = points.rows, arrays.in_main_memory(checks.array("y", y, on_device=True))
-    radii = validate.radii("eps", eps, len(rows), rows.dtype)
-    order = stages(net.out_features)
-    run = partial(
-        _run,
-        net,
-        rows,
-        norm=norm,
-        bounds=bounds,
-        seed=seed,
-        sample_offset=sample_offset,
-        backend=backend,
-        threads=threads,
-    )
-    clean = run(y, np.zeros(len(rows)), order[0], steps=0, restarts=1, random_start=False)
-    assert clean.success is not None
-    fell_to, x_adv, statuses = np.where(as_numpy(clean.success), 0, -1).astype(np.int8), rows, [as_numpy(clean.status)]
-    targets = _rivals(net, rows, labels, backend, threads) if order[-1].rank else np.empty((len(rows), 0), np.int64)
-    for number, stage in enumerate(order, start=1):
-        stands = fell_to < 0
-        # A sample that fell takes part with radius 0, where it costs little: its place in the batch keys the starts.
-        aim = y if stage.rank is None else targets[:, stage.rank - 1]
-        end = run(aim, np.where(stands, radii, 0.0), stage, steps=steps, restarts=restarts, random_start=True)
-        x_adv = np.where(arrays.beside(stands, rows)[:, None], end.x_adv, x_adv)
-        statuses.append(as_numpy(end.status))
-        fell_to[stands & _misclassifies(net, as_numpy(end.output), labels) & (statuses[-1] != Status.NOT_FINITE)] = (
-            number
+    with arrays.place_of(x):
+        validate.network(net)
+        points = validate.points("x", x, net.in_features, on_device=True)
+        rows, labels = points.rows, arrays.in_main_memory(checks.array("y", y, on_device=True))
+        radii = validate.radii("eps", eps, len(rows), rows.dtype)
+        order = stages(net.out_features)
+        run = partial(
+            _run,
+            net,
+            rows,
+            norm=norm,
+            bounds=bounds,
+            seed=seed,
+            sample_offset=sample_offset,
+            backend=backend,
+            threads=threads,
         )
-    hints.warn_of_radius(eps, norm, bounds, stacklevel=3)
-    warn_of_ends(np.stack(statuses), stacklevel=3)  # beyond the decorator
-    has_zero_gradient = (np.stack(statuses) == Status.ZERO_GRADIENT).any(axis=0) & (fell_to < 0)
-    return _in_kind_of(x, summary(fell_to, x_adv.reshape(points.shape), order, has_zero_gradient))
+        clean = run(y, np.zeros(len(rows)), order[0], steps=0, restarts=1, random_start=False)
+        assert clean.success is not None
+        fell_to, x_adv, statuses = (
+            np.where(as_numpy(clean.success), 0, -1).astype(np.int8),
+            rows,
+            [as_numpy(clean.status)],
+        )
+        targets = _rivals(net, rows, labels, backend, threads) if order[-1].rank else np.empty((len(rows), 0), np.int64)
+        for number, stage in enumerate(order, start=1):
+            stands = fell_to < 0
+            # A sample that fell takes part with radius 0, at little cost: its place in the batch keys the starts.
+            aim = y if stage.rank is None else targets[:, stage.rank - 1]
+            end = run(aim, np.where(stands, radii, 0.0), stage, steps=steps, restarts=restarts, random_start=True)
+            x_adv = np.where(arrays.beside(stands, rows)[:, None], end.x_adv, x_adv)
+            statuses.append(as_numpy(end.status))
+            fell_to[
+                stands & _misclassifies(net, as_numpy(end.output), labels) & (statuses[-1] != Status.NOT_FINITE)
+            ] = number
+        hints.warn_of_radius(eps, norm, bounds, stacklevel=3)
+        warn_of_ends(np.stack(statuses), stacklevel=3)  # beyond the decorator
+        has_zero_gradient = (np.stack(statuses) == Status.ZERO_GRADIENT).any(axis=0) & (fell_to < 0)
+        return _in_kind_of(x, summary(fell_to, x_adv.reshape(points.shape), order, has_zero_gradient))
 
 
 def summary(fell_to: Array, x_adv: Array, order: tuple[Stage, ...], has_zero_gradient: Array) -> Evaluation:

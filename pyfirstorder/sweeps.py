@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from pyfirstorder import ascent, boxes, checks, hints, validate
+from pyfirstorder import arrays, ascent, boxes, checks, hints, validate
 from pyfirstorder.arrays import beside, in_main_memory
 from pyfirstorder.attacks import attack
 from pyfirstorder.problem import Status
@@ -75,28 +75,29 @@ def robustness_curve(
     >>> fo.robustness_curve(net, np.array([[1.0, 0.5]]), np.array([0]), eps=[0.1, 0.3]).robust_accuracy
     array([1., 0.])
     """
-    radii = validate.increasing("eps", eps)
-    arguments = ascent.arguments(algorithm, options)
-    if checks.flag("warm_start", warm_start):
-        results: list[AttackResult] = []
-        for radius in radii:
-            results += attack(algorithm, net, x, y, radii=[radius], **arguments)
-            arguments |= {"x_init": results[-1].x_adv, "random_start": False, "restarts": 1}
-    else:
-        results = attack(algorithm, net, x, y, radii=list(radii), **arguments)
-    warn_of_ends(np.concatenate([as_numpy(result.status) for result in results])[None], stacklevel=2)
-    for below, above in pairwise(results):
-        _carry_over(below, above)
-    kept = ("loss", "targeted", "on_invalid", "backend", "threads")
-    at_rest = ascent.arguments("pgd", {"steps": 0, **{name: arguments[name] for name in kept}})
-    clean = attack("pgd", net, x, y, radii=[0.0], **at_rest)[0]
-    return RobustnessCurve(
-        eps=radii,
-        clean_accuracy=None if clean.success is None else _withstood(clean),
-        robust_accuracy=None if clean.success is None else np.array([_withstood(result) for result in results]),
-        mean_loss=np.array([_mean(result.loss[_valid(result)]) for result in results]),
-        results=tuple(in_kind_of(x, result) for result in results),
-    )
+    with arrays.place_of(x):
+        radii = validate.increasing("eps", eps)
+        arguments = ascent.arguments(algorithm, options)
+        if checks.flag("warm_start", warm_start):
+            results: list[AttackResult] = []
+            for radius in radii:
+                results += attack(algorithm, net, x, y, radii=[radius], **arguments)
+                arguments |= {"x_init": results[-1].x_adv, "random_start": False, "restarts": 1}
+        else:
+            results = attack(algorithm, net, x, y, radii=list(radii), **arguments)
+        warn_of_ends(np.concatenate([as_numpy(result.status) for result in results])[None], stacklevel=2)
+        for below, above in pairwise(results):
+            _carry_over(below, above)
+        kept = ("loss", "targeted", "on_invalid", "backend", "threads")
+        at_rest = ascent.arguments("pgd", {"steps": 0, **{name: arguments[name] for name in kept}})
+        clean = attack("pgd", net, x, y, radii=[0.0], **at_rest)[0]
+        return RobustnessCurve(
+            eps=radii,
+            clean_accuracy=None if clean.success is None else _withstood(clean),
+            robust_accuracy=None if clean.success is None else np.array([_withstood(result) for result in results]),
+            mean_loss=np.array([_mean(result.loss[_valid(result)]) for result in results]),
+            results=tuple(in_kind_of(x, result) for result in results),
+        )
 
 
 def minimal_eps(
@@ -153,49 +154,54 @@ def minimal_eps(
     >>> found.eps.round(3)
     array([0.25])
     """
-    validate.network(net)
-    norm = validate.norm(norm)
-    tol = checks.real("tol", tol, np.finfo(np.float64).tiny, np.finfo(np.float64).max)
-    own = sorted({"early_stop", "keep"} & set(options))
-    if own:
-        raise TypeError(f"minimal_eps has no argument {', '.join(own)}: it needs its own")
-    radii = sorted(filter(hints.is_radius, options))
-    if radii:
-        raise TypeError(
-            f"minimal_eps has no argument {', '.join(radii)}, because it searches for the radius; did you mean "
-            "eps_max, at which the search begins?"
+    with arrays.place_of(x):
+        validate.network(net)
+        norm = validate.norm(norm)
+        tol = checks.real("tol", tol, np.finfo(np.float64).tiny, np.finfo(np.float64).max)
+        own = sorted({"early_stop", "keep"} & set(options))
+        if own:
+            raise TypeError(f"minimal_eps has no argument {', '.join(own)}: it needs its own")
+        radii = sorted(filter(hints.is_radius, options))
+        if radii:
+            raise TypeError(
+                f"minimal_eps has no argument {', '.join(radii)}, because it searches for the radius; did you mean "
+                "eps_max, at which the search begins?"
+            )
+        arguments = ascent.arguments(
+            algorithm, {"norm": norm, "bounds": bounds, **options, "early_stop": True, "keep": "last"}
         )
-    arguments = ascent.arguments(
-        algorithm, {"norm": norm, "bounds": bounds, **options, "early_stop": True, "keep": "last"}
-    )
-    points = validate.points("x", x, net.in_features, mark_invalid=arguments["on_invalid"] == "mark", on_device=True)
-    largest = _largest_radius(eps_max, bounds, points, norm)
-    samples = len(points.rows)
-    lower, upper, x_adv = np.zeros(samples), np.full(samples, np.inf), points.rows
-    trials = [np.zeros(samples), np.full(samples, largest)]  # then bisection
-    statuses = []
-    while trials:
-        radius = trials.pop(0)
-        # A sample that is done takes part with radius 0, at no cost: its place in the batch keys the random starts.
-        result = attack(algorithm, net, x, y, radii=[radius], **arguments)[0]
-        if result.success is None:
-            raise ValueError("loss: expected a loss of classes, because minimal_eps must know what succeeds")
-        statuses.append(as_numpy(result.status))
-        rows, success = result.x_adv.reshape(points.rows.shape), as_numpy(result.success)
-        with np.errstate(invalid="ignore", over="ignore"):  # rows that hold infinity; norms that float64 cannot hold
-            length = np.minimum(as_numpy(_length(rows.astype(np.float64) - points.rows, norm)), radius)
-        found = success & (length < upper)
-        x_adv, upper = np.where(beside(found, rows)[:, None], rows, x_adv), np.where(found, length, upper)
-        lower = np.minimum(np.where(success, lower, np.maximum(lower, radius)), upper)
-        middle, is_open = _bisect(lower, upper, tol)
-        if not trials and is_open.any():
-            trials.append(np.where(is_open, middle, 0.0))
-    warn_of_ends(np.stack(statuses), stacklevel=2)
-    success = np.isfinite(upper)
-    if points.invalid is not None:
-        invalid = in_main_memory(points.invalid)
-        lower[invalid] = upper[invalid] = np.nan
-    return in_kind_of(x, MinimalRadius(upper, lower, x_adv.reshape(points.shape), success))
+        points = validate.points(
+            "x", x, net.in_features, mark_invalid=arguments["on_invalid"] == "mark", on_device=True
+        )
+        largest = _largest_radius(eps_max, bounds, points, norm)
+        samples = len(points.rows)
+        lower, upper, x_adv = np.zeros(samples), np.full(samples, np.inf), points.rows
+        trials = [np.zeros(samples), np.full(samples, largest)]  # then bisection
+        statuses = []
+        while trials:
+            radius = trials.pop(0)
+            # A sample that is done takes part with radius 0, at no cost: its place in the batch keys the random starts.
+            result = attack(algorithm, net, x, y, radii=[radius], **arguments)[0]
+            if result.success is None:
+                raise ValueError("loss: expected a loss of classes, because minimal_eps must know what succeeds")
+            statuses.append(as_numpy(result.status))
+            rows, success = result.x_adv.reshape(points.rows.shape), as_numpy(result.success)
+            with np.errstate(
+                invalid="ignore", over="ignore"
+            ):  # rows that hold infinity; norms that float64 cannot hold
+                length = np.minimum(as_numpy(_length(rows.astype(np.float64) - points.rows, norm)), radius)
+            found = success & (length < upper)
+            x_adv, upper = np.where(beside(found, rows)[:, None], rows, x_adv), np.where(found, length, upper)
+            lower = np.minimum(np.where(success, lower, np.maximum(lower, radius)), upper)
+            middle, is_open = _bisect(lower, upper, tol)
+            if not trials and is_open.any():
+                trials.append(np.where(is_open, middle, 0.0))
+        warn_of_ends(np.stack(statuses), stacklevel=2)
+        success = np.isfinite(upper)
+        if points.invalid is not None:
+            invalid = in_main_memory(points.invalid)
+            lower[invalid] = upper[invalid] = np.nan
+        return in_kind_of(x, MinimalRadius(upper, lower, x_adv.reshape(points.shape), success))
 
 
 def _bisect(lower: Array, upper: Array, tol: float) -> tuple[Array, Array]:

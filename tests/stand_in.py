@@ -10,17 +10,58 @@ from __future__ import annotations
 import math
 import sys
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 NOT_IN_CUPY = {"initial", "where", "casting"}  # arguments of reductions and elementwise functions
-CUDA_DEVICE = (2, 0)  # of the DLPack standard
+CUDA = 2  # a kind of device of the DLPack standard
+
+
+class _Current:
+    """A context in which it is the current one of its kind."""
+
+    stack: ClassVar[list[Any]]
+
+    def __enter__(self) -> Any:
+        self.stack.append(self)
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        assert self.stack.pop() is self
+
+
+class Device(_Current):
+    """A GPU by its number, or the current one."""
+
+    stack: ClassVar[list[Any]] = []
+
+    def __init__(self, number: int | None = None) -> None:
+        self.id: int = (self.stack[-1].id if self.stack else 0) if number is None else number
+
+
+class ExternalStream(_Current):
+    """A stream of another library."""
+
+    stack: ClassVar[list[Any]] = []
+
+    def __init__(self, ptr: int, device_id: int = -1) -> None:
+        self.ptr, self.device_id, self.waits = ptr, device_id, 0
+
+    def synchronize(self) -> None:
+        self.waits += 1
+
+
+class CompileException(Exception):  # noqa: N818 - its name in CuPy
+    """Of NVRTC."""
+
 
 cuda = SimpleNamespace(
-    Device=lambda: SimpleNamespace(id=0),
-    get_current_stream=lambda: SimpleNamespace(ptr=0, synchronize=lambda: None),
+    Device=Device,
+    ExternalStream=ExternalStream,
+    get_current_stream=lambda: ExternalStream.stack[-1] if ExternalStream.stack else ExternalStream(0),
+    compiler=SimpleNamespace(CompileException=CompileException),
 )
 
 
@@ -29,6 +70,7 @@ class DeviceArray(NDArrayOperatorsMixin):
 
     def __init__(self, values: np.ndarray) -> None:
         self._values = values
+        self.device = Device()
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
         if method != "__call__":
@@ -52,7 +94,7 @@ class DeviceArray(NDArrayOperatorsMixin):
         return SimpleNamespace(ptr=self._values.ctypes.data)
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        return CUDA_DEVICE
+        return CUDA, self.device.id
 
     def __dlpack__(self, **_: Any) -> Any:
         raise BufferError("it lies on a device")

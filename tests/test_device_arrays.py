@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -287,13 +288,14 @@ def test_equations_can_be_traced_by_cupy_s_functions_alone(name: str) -> None:
     assert len(seen) == 2
 
 
-def test_an_equation_that_cannot_be_fused_runs_all_the_same() -> None:
+@pytest.mark.parametrize("error", [NotImplementedError, stand_in.CompileException])
+def test_an_equation_that_cannot_be_fused_runs_all_the_same(error: type[Exception]) -> None:
     attempts = []
 
     def fuse(kernel_name: str) -> Any:
         def refuse(*proxies: Any) -> Any:
             attempts.append(kernel_name)
-            raise NotImplementedError("not fusable")
+            raise error("not fusable")
 
         return lambda function: refuse
 
@@ -301,3 +303,108 @@ def test_an_equation_that_cannot_be_fused_runs_all_the_same() -> None:
     for _ in range(2):
         same(compiled(asarray(np.ones(3))), np.tanh(np.ones(3)))
     assert len(attempts) == 1
+
+
+# ------------------------------------------------------------------ which GPU, which stream
+
+
+def on_gpu(number: int, values: Any) -> DeviceArray:
+    with stand_in.Device(number):
+        return asarray(values)
+
+
+def fake_torch(monkeypatch: pytest.MonkeyPatch) -> type[DeviceArray]:
+    """A kind of array that says to be torch's, whose stream on GPU n is 100 + n."""
+    streams = SimpleNamespace(current_stream=lambda number: SimpleNamespace(cuda_stream=100 + number))
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=streams, is_grad_enabled=lambda: False))
+    kind = type("Tensor", (DeviceArray,), {"__module__": "torch"})
+    monkeypatch.setattr(stand_in, "from_dlpack", lambda values: asarray(DeviceArray(values._values)))
+    monkeypatch.setitem(arrays._givers, kind, lambda values, device: values)
+    return kind
+
+
+class Watched:
+    """A backend that notes on which GPU and stream it is called."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, int, int]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(CUPY_ON_NUMPY, name)
+        if not callable(found):
+            return found
+
+        def call(*arguments: Any, **named: Any) -> Any:
+            self.calls.append((name, stand_in.Device().id, stand_in.cuda.get_current_stream().ptr))
+            return found(*arguments, **named)
+
+        return call
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
+    backend = Watched()
+    monkeypatch.setitem(backends._loaded, "cupy", backend)
+    return backend
+
+
+def every_function(net: fo.TwoLayerNetwork, x: Any, y: Any) -> None:
+    fo.forward(net, x)
+    fo.predict(net, x)
+    fo.input_gradient(net, x, y)
+    fo.project(x, eps=0.1)
+    fo.pgd(net, x, y, eps=0.1, steps=2)
+    fo.apgd(net, x, y, eps=0.1, steps=2)
+    fo.robustness_curve(net, x, y, eps=[0.1], steps=2)
+    fo.minimal_eps(net, x, y, eps_max=0.2, tol=0.1, steps=2)
+    fo.evaluate(net, x, y, eps=0.1, steps=2)
+
+
+def test_everything_is_computed_on_the_gpu_where_x_lies(watched: Watched) -> None:
+    net, x, y = problem()
+    every_function(net, on_gpu(3, x), y)
+    assert {call[0] for call in watched.calls} == {"forward", "input_gradient", "project", "attack"}
+    assert {call[1:] for call in watched.calls} == {(3, 0)}
+    assert stand_in.Device().id == 0
+
+
+def test_everything_is_computed_on_the_stream_of_torch(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    net, x, y = problem()
+    kind = fake_torch(monkeypatch)
+    with stand_in.Device(2):
+        tensor = kind(x)
+    every_function(net, tensor, y)
+    assert {call[1:] for call in watched.calls} == {(2, 102)}
+    assert stand_in.cuda.get_current_stream().ptr == 0
+
+
+def test_arrays_on_two_gpus_are_refused_by_name() -> None:
+    net, x, y = problem()
+    with pytest.raises(TypeError, match=r"y: .*it lies on GPU 1, and what it belongs to on GPU 0"):
+        fo.pgd(net, asarray(x), on_gpu(1, y), eps=0.1)
+
+
+def test_a_call_that_fails_leaves_the_gpu_as_it_was() -> None:
+    net, x, y = problem()
+    with pytest.raises(ValueError, match="steps"):
+        fo.pgd(net, on_gpu(3, x), y, eps=0.1, steps=-1)
+    assert stand_in.Device().id == 0
+
+
+def test_weights_are_on_the_gpu_before_another_stream_can_read_them() -> None:
+    net, x, _ = problem()
+    with stand_in.ExternalStream(7) as stream:
+        for _ in range(2):
+            fo.forward(net, asarray(x))
+    assert stream.waits == 1
+
+
+def test_an_engine_that_no_driver_or_gpu_here_can_run_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    reason = "it was built with CUDA 13.0, and the driver knows CUDA 12.2 at most"
+    compiled = ModuleType("pyfirstorder.backends._cuda")
+    compiled.why_unusable = lambda: reason  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "pyfirstorder.backends._cuda", compiled)
+    monkeypatch.setattr(backends, "_cuda", compiled, raising=False)
+    monkeypatch.setattr(stand_in.cuda, "runtime", SimpleNamespace(getDeviceCount=lambda: 1), raising=False)
+    monkeypatch.setattr(backends, "_loaded", {})
+    assert fo.available_backends()["cuda"] == reason

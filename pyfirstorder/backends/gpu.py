@@ -1,8 +1,15 @@
-"""What the backends of a GPU have in common: CuPy, and a GPU that it sees."""
+"""What the backends of a GPU have in common: CuPy, a GPU that it sees, and what is kept there with a network."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyfirstorder.problem import Weights
+
+    Kept = TypeVar("Kept")
 
 
 def cupy_with_gpu() -> Any:
@@ -18,3 +25,14 @@ def cupy_with_gpu() -> Any:
     if not devices:
         raise ImportError("CuPy sees no GPU")
     return cupy
+
+
+def kept_on_gpu(library: Any, weights: Weights, name: str, make: Callable[[], Kept]) -> Kept:
+    """What ``make`` makes of the weights on the current GPU, kept with the network under a name."""
+    place = f"{name}:{library.cuda.Device().id}"
+    if place not in weights.prepared:
+        made = make()
+        library.cuda.get_current_stream().synchronize()  # from now on calls on other streams may read it
+        weights.prepared[place] = made
+    kept: Kept = weights.prepared[place]
+    return kept

@@ -12,6 +12,7 @@ import numpy as np
 
 from pyfirstorder.backends.cuda import products
 from pyfirstorder.backends.cuda.products import Products
+from pyfirstorder.backends.gpu import kept_on_gpu
 from pyfirstorder.problem import TRACE_QUANTITIES, Array, AttackArrays, Weights
 
 if TYPE_CHECKING:
@@ -184,10 +185,7 @@ class CudaBackend:
         """The weights on the device, where they are kept with the network, and what the engine hears of them."""
         if weights is None:
             return {}, {"in_features": x.shape[1], "activation": "identity"}
-        place = f"{self.name}:{self._library.cuda.Device().id}"
-        if place not in weights.prepared:
-            weights.prepared[place] = self._prepared(weights)
-        kept: dict[str, Array] = weights.prepared[place]
+        kept: dict[str, Array] = kept_on_gpu(self._library, weights, self.name, lambda: self._prepared(weights))
         entries = _entries_of_matrices(kept) | {
             "in_features": weights.hidden_weight.shape[1],
             "hidden_features": len(weights.hidden_weight),
@@ -214,19 +212,20 @@ class CudaBackend:
 
     def _gram(self, weights: Weights) -> tuple[dict[str, Array], dict[str, Any]]:
         """W Wᵀ for attacks on hidden units, on the device, where it is kept with the network."""
-        place = f"{self.name}:{self._library.cuda.Device().id}:gram"
-        if place not in weights.prepared:
-            w = self._library.asarray(weights.hidden_weight.astype(np.float64))
-            with np.errstate(over="ignore", invalid="ignore"):  # then the engine leaves all rows to the dense loop
-                gram = self._library.asnumpy(w @ w.T).astype(weights.hidden_weight.dtype)
-                norm = float(np.linalg.norm(gram.astype(np.float64)))
-                if gram.dtype == np.float32:
-                    parts = {f"gram.{part}": rows for part, rows in self._halves(gram.T).items()}
-                else:
-                    parts = {"gram": self._padded(gram)}
-            weights.prepared[place] = {name: self._library.asarray(array) for name, array in parts.items()}, norm
-        kept, norm = weights.prepared[place]
+        kept, norm = kept_on_gpu(self._library, weights, f"{self.name}.gram", lambda: self._prepared_gram(weights))
         return kept, _entries_of_matrices(kept) | {"gram_norm": norm}
+
+    def _prepared_gram(self, weights: Weights) -> tuple[dict[str, Array], float]:
+        """W Wᵀ as the products take it, and its Frobenius norm."""
+        w = self._library.asarray(weights.hidden_weight.astype(np.float64))
+        with np.errstate(over="ignore", invalid="ignore"):  # then the engine leaves all rows to the dense loop
+            gram = self._library.asnumpy(w @ w.T).astype(weights.hidden_weight.dtype)
+            norm = float(np.linalg.norm(gram.astype(np.float64)))
+            if gram.dtype == np.float32:
+                parts = {f"gram.{part}": rows for part, rows in self._halves(gram.T).items()}
+            else:
+                parts = {"gram": self._padded(gram)}
+        return {name: self._library.asarray(array) for name, array in parts.items()}, norm
 
     def _halves(self, rows: Array) -> dict[str, Array]:
         """``rows = (high + low) 2**exponent`` in half precision, as csrc/cuda/halves.hpp describes them."""

@@ -13,6 +13,7 @@ import numpy as np
 
 from pyfirstorder.backends.cupy.fusion import compiler
 from pyfirstorder.backends.cupy.products import product
+from pyfirstorder.backends.gpu import kept_on_gpu
 from pyfirstorder.backends.reference import ReferenceBackend, activations, elementwise, network
 from pyfirstorder.backends.reference.attack import take_objective
 from pyfirstorder.problem import Array, AttackArrays, Weights
@@ -102,11 +103,7 @@ class CupyBackend:
 
     def _on_gpu(self, weights: Weights) -> Weights:
         """The weights on the current GPU, where they are kept with the network."""
-        place = f"{self.name}:{self._library.cuda.Device().id}"
-        if place not in weights.prepared:
-            weights.prepared[place] = _every_array(weights, self._library.asarray)
-        kept: Weights = weights.prepared[place]
-        return kept
+        return kept_on_gpu(self._library, weights, self.name, lambda: _every_array(weights, self._library.asarray))
 
 
 def _every_array(parts: Any, move: Move) -> Any:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     Function = Callable[..., Any]
 
 _log = logging.getLogger(__name__)
+_CANNOT_FUSE = (NotImplementedError, TypeError, AttributeError, ValueError)
 
 
 class Traced(NDArrayOperatorsMixin):
@@ -63,13 +64,14 @@ def compiler(library: Any, erf: Function) -> Callable[[Function], Function]:
         def of_proxies(*proxies: Any) -> Any:
             return _proxy_of(function(*(Traced(proxy, library) for proxy in proxies)))
 
-        return _with_fallback(library.fuse(kernel_name="pyfirstorder_elementwise")(of_proxies), function)
+        fused = library.fuse(kernel_name="pyfirstorder_elementwise")(of_proxies)
+        return _with_fallback(fused, function, (*_CANNOT_FUSE, library.cuda.compiler.CompileException))
 
     return compiled
 
 
-def _with_fallback(fused: Function, function: Function) -> Function:
-    """The fused function, or the plain one, with the same result, where CuPy cannot fuse it."""
+def _with_fallback(fused: Function, function: Function, cannot: tuple[type[Exception], ...]) -> Function:
+    """The fused function, or the plain one, with the same result, where CuPy cannot fuse or compile it."""
     can_fuse = True
 
     def call(*arguments: Any) -> Any:
@@ -77,7 +79,7 @@ def _with_fallback(fused: Function, function: Function) -> Function:
         if can_fuse:
             try:
                 return fused(*arguments)
-            except (NotImplementedError, TypeError, AttributeError, ValueError) as error:
+            except cannot as error:
                 can_fuse = False
                 _log.info("%s runs as several kernels: %s", function.__qualname__, error)
         return function(*arguments)
