@@ -9,13 +9,15 @@ Stages, each a process of its own with a budget of time, so that a crash or a lo
 2. build (with --build): the package by CMake, into this source tree, which is then used before an installed copy
 3. tests: pytest -m gpu
 4. sanitise: compute-sanitizer's memcheck, racecheck and initcheck on every operation, norm and type, sizes 1 to 33
+   (memcheck on the products of Hopper GPUs, too)
 5. ceilings: products in fp16, bf16, tf32 and fp32, and memory bandwidth
 6. products: those of Hopper GPUs beside the generic ones: their bits, and what both reach in two of the shapes
 7. loops: steps launched by the host, or by the device in a graph with a condition, beside all steps in one resident
    kernel: their bits, what a step takes, and which of them the engine would choose
 8. shapes: the seven shapes of the targets against torch, JAX and CuPy; same steps, same start, answers checked; with
    Hopper's products where stage 6 found no bit that differs
-9. table: ratios beside targets, met or not; Markdown and a picture
+9. counters: what bounds each kernel of each shape, by Nsight Compute (ncu), where it is installed and may count
+10. table: ratios beside targets, met or not; Markdown and a picture
 
 Results lie in benchmarks/results/<device>.<day>/, whose files are listed in benchmarks/results/README.md: report.json
 holds every stage that has ended, and each stage's own file what it had when it ended or was cut off.  What is missing

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -132,9 +132,25 @@ def _on_gpu(cupy: Any, value: Any, number: int) -> Iterator[None]:
         if _library(value) != "torch":
             yield
             return
-        stream = sys.modules["torch"].cuda.current_stream(number).cuda_stream
-        with cupy.cuda.ExternalStream(stream, number):
+        address: int = sys.modules["torch"].cuda.current_stream(number).cuda_stream
+        with _stream(cupy, address, number):
             yield
+
+
+class _ForeignStream(NamedTuple):
+    """A stream as other libraries read it."""
+
+    address: int
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self.address  # version of the protocol
+
+
+def _stream(cupy: Any, address: int, number: int) -> Any:
+    """A stream of another library on the GPU of that number, as CuPy's since release 14 or before."""
+    if hasattr(cupy.cuda.Stream, "from_external"):
+        return cupy.cuda.Stream.from_external(_ForeignStream(address))
+    return cupy.cuda.ExternalStream(address, number)
 
 
 def is_on_device(array: object) -> bool:

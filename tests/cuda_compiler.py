@@ -1,8 +1,8 @@
 """What nvcc makes of the kernels: registers, stack and spills as ptxas reports them, PTX, and machine code.
 
 The flags are the project's: CMake writes down how it would compile the sources of `SOURCES`, and only the architecture
-is replaced.  All are compiled at once, to device code alone: three minutes of processor time in all, a third of it
-ptxas on StepRows.  Results are kept in pytest's cache until a source changes.
+is replaced.  All are compiled at once, to device code alone, and then what drivers of later GPUs would make of the PTX:
+six minutes of processor time in all, most of it ptxas.  Results are kept in pytest's cache until a source changes.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ SOURCE = ROOT / "csrc" / "cuda" / "engine.cu"
 HOPPER = "sm_90a"  # whose instructions no other architecture has
 SOURCES = {"sm_80": SOURCE, "sm_90": SOURCE, HOPPER: SOURCE.with_name("hopper.cu")}
 ARCHITECTURES = tuple(SOURCES)
+PTX_OF = "sm_90"  # which is shipped, for the drivers of later GPUs
+FROM_PTX = ("sm_100", "sm_120")
 
 # In place of pybind11, which adds nothing to how device code is compiled and need not be installed where tests run.
 _PYBIND11 = """
@@ -83,7 +85,7 @@ def compiled(kept: Path) -> dict[str, Path]:
     tools = needed()
     kept.mkdir(parents=True, exist_ok=True)
     folder = kept / _fingerprint(release(tools["nvcc"]))
-    folders = {architecture: folder / architecture for architecture in ARCHITECTURES}
+    folders = {architecture: folder / architecture for architecture in (*ARCHITECTURES, *FROM_PTX)}
     with (kept / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not all((folders[name] / output).exists() for name in folders for output in outputs(name)):
@@ -91,19 +93,15 @@ def compiled(kept: Path) -> dict[str, Path]:
                 if older.is_dir() and older != folder:
                     shutil.rmtree(older)
             commands = _commands(tools["cmake"], folder / "cmake")
-            running = [_start(commands[SOURCES[name]], name, each) for name, each in folders.items()]
-            failed = [process.args for process in running if process.wait()]
-            assert not failed, f"nvcc failed: {failed}\n" + "\n".join(
-                (each / "errors.txt").read_text(encoding="utf-8")[-4000:] for each in folders.values()
-            )
-            for each in folders.values():
-                (each / "errors.txt").replace(each / "ptxas.txt")
+            _end({folders[name]: _start(commands[SOURCES[name]], name, folders[name]) for name in ARCHITECTURES})
+            ptx = folders[PTX_OF] / outputs(PTX_OF)[1]
+            _end({folders[name]: _start_from_ptx(ptx, name, folders[name]) for name in FROM_PTX})
     return folders
 
 
 def outputs(architecture: str) -> tuple[str, str, str]:
     """Names of ptxas's report, PTX and machine code."""
-    stem = SOURCES[architecture].stem
+    stem = SOURCES[PTX_OF if architecture in FROM_PTX else architecture].stem
     return "ptxas.txt", f"{stem}.ptx", f"{stem}.cubin"
 
 
@@ -137,14 +135,37 @@ def _commands(cmake: str, folder: Path) -> dict[Path, list[str]]:
 
 def _start(command: list[str], architecture: str, folder: Path) -> subprocess.Popen[bytes]:
     """The same for the device alone, with ptxas's report."""
-    folder.mkdir(parents=True, exist_ok=True)
     kept = [word for word in command if not word.startswith("--generate-code") and word != "-c"]
     del kept[kept.index("-o") : kept.index("-o") + 2]
     # in full: of an architecture's short name some compilers make two, and the plain one knows less
     kept += ["-cubin", f"--generate-code=arch={architecture.replace('sm', 'compute')},code={architecture}"]
     kept += ["-Xptxas", "-v", "--keep", "--keep-dir", str(folder), "-o", str(folder / outputs(architecture)[2])]
+    return _run(kept, folder)
+
+
+def _start_from_ptx(ptx: Path, architecture: str, folder: Path) -> subprocess.Popen[bytes]:
+    """What a driver's compiler would make of it, which is ptxas of the driver's own release."""
+    ptxas = tool("ptxas")
+    assert ptxas, "nvcc is here, and not its ptxas"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / ptx.name).write_bytes(ptx.read_bytes())
+    return _run([ptxas, f"-arch={architecture}", "-v", str(ptx), "-o", str(folder / outputs(architecture)[2])], folder)
+
+
+def _run(command: list[str], folder: Path) -> subprocess.Popen[bytes]:
+    folder.mkdir(parents=True, exist_ok=True)
     with (folder / "errors.txt").open("wb") as errors:
-        return subprocess.Popen(kept, cwd=folder, stdout=errors, stderr=errors)
+        return subprocess.Popen(command, cwd=folder, stdout=errors, stderr=errors)
+
+
+def _end(running: dict[Path, subprocess.Popen[bytes]]) -> None:
+    """Wait for compilers, and keep what they say as ptxas's reports."""
+    failed = [process.args for process in running.values() if process.wait()]
+    assert not failed, f"a compiler failed: {failed}\n" + "\n".join(
+        (each / "errors.txt").read_text(encoding="utf-8")[-4000:] for each in running
+    )
+    for each in running:
+        (each / "errors.txt").replace(each / "ptxas.txt")
 
 
 _REPORT = re.compile(
@@ -171,8 +192,8 @@ def plain_name(mangled: str) -> str:
 
 
 def functions_in(listing: str) -> dict[str, str]:
-    """Texts by kernel, of PTX, of ``cuobjdump -sass`` or of ``nvdisasm``; instances of one plain name together."""
-    parts = re.split(r"^.*(?:\.entry |Function : |\.section\s+\.text\.)([\w$]+).*$", listing, flags=re.MULTILINE)
+    """Texts by kernel, of PTX or of ``nvdisasm``; instances of one plain name together."""
+    parts = re.split(r"^.*(?:\.entry |\.section\s+\.text\.)([\w$]+).*$", listing, flags=re.MULTILINE)
     texts: dict[str, str] = {}
     for name, text in zip(parts[1::2], parts[2::2]):
         texts[plain_name(name)] = texts.get(plain_name(name), "") + text
@@ -181,9 +202,23 @@ def functions_in(listing: str) -> dict[str, str]:
 
 def machine_code(cubin: Path) -> dict[str, str]:
     """The instructions of every kernel, or a skip."""
-    cuobjdump, nvdisasm = tool("cuobjdump"), tool("nvdisasm")
-    if cuobjdump is None and nvdisasm is None:
-        pytest.skip("neither cuobjdump nor nvdisasm is here (pip install nvidia-cuda-cuobjdump)")
-    command = [cuobjdump, "-sass"] if cuobjdump else [str(nvdisasm), "-c"]
-    said = subprocess.run([*map(str, command), str(cubin)], capture_output=True, text=True, check=True).stdout
-    return functions_in(said)
+    nvdisasm = tool("nvdisasm")
+    if nvdisasm is None:
+        pytest.skip("nvdisasm is not here (pip install nvidia-cuda-nvdisasm)")
+    return functions_in(subprocess.run([nvdisasm, "-c", str(cubin)], capture_output=True, text=True, check=True).stdout)
+
+
+def loops_in(text: str) -> list[list[str]]:
+    """The instructions of every loop of a kernel, as ``nvdisasm`` writes them: from a label to a jump back to it."""
+    instructions: list[str] = []
+    labels: dict[str, int] = {}
+    loops = []
+    for line in text.splitlines():
+        if label := re.match(r"\s*(\.L_\w+):", line):
+            labels[label[1]] = len(instructions)
+        if instruction := re.match(r"\s*/\*[0-9a-f]{4,5}\*/\s+(.*?)\s*;", line):
+            instructions.append(instruction[1])
+            jump = re.search(r"\bBRA\b.*`\((\.L_\w+)\)", instruction[1])
+            if jump and jump[1] in labels:
+                loops.append(instructions[labels[jump[1]] :])
+    return loops

@@ -42,7 +42,7 @@ class Device(_Current):
 
 
 class ExternalStream(_Current):
-    """A stream of another library."""
+    """A stream of another library, before CuPy 14."""
 
     stack: ClassVar[list[Any]] = []
 
@@ -53,14 +53,26 @@ class ExternalStream(_Current):
         self.waits += 1
 
 
+class Stream(ExternalStream):
+    """A stream."""
+
+    @classmethod
+    def from_external(cls, of: Any) -> Stream:
+        """One of another library, by the protocol of CUDA's streams."""
+        version, address = of.__cuda_stream__()
+        assert version == 0
+        return cls(address)
+
+
 class CompileException(Exception):  # noqa: N818 - its name in CuPy
     """Of NVRTC."""
 
 
 cuda = SimpleNamespace(
     Device=Device,
+    Stream=Stream,
     ExternalStream=ExternalStream,
-    get_current_stream=lambda: ExternalStream.stack[-1] if ExternalStream.stack else ExternalStream(0),
+    get_current_stream=lambda: ExternalStream.stack[-1] if ExternalStream.stack else Stream(0),
     compiler=SimpleNamespace(CompileException=CompileException),
 )
 

@@ -13,12 +13,14 @@ from pathlib import Path
 import pytest
 from cuda_compiler import (
     ARCHITECTURES,
+    FROM_PTX,
     HOPPER,
     SOURCE,
     Kernel,
     compiled,
     functions_in,
     kernels_in,
+    loops_in,
     machine_code,
     needed,
     plain_name,
@@ -77,9 +79,15 @@ def folder(request: pytest.FixtureRequest, folders: dict[str, Path]) -> Path:
     return folders[request.param]
 
 
+@pytest.fixture(params=[name for name in (*ARCHITECTURES, *FROM_PTX) if name != HOPPER])
+def folder_of_any(request: pytest.FixtureRequest, folders: dict[str, Path]) -> Path:
+    """Also of GPUs whose drivers compile the PTX."""
+    return folders[request.param]
+
+
 @pytest.fixture
-def kernels(folder: Path) -> list[Kernel]:
-    found = kernels_in((folder / "ptxas.txt").read_text(encoding="utf-8"))
+def kernels(folder_of_any: Path) -> list[Kernel]:
+    found = kernels_in((folder_of_any / "ptxas.txt").read_text(encoding="utf-8"))
     assert len(found) >= 10
     return found
 
@@ -132,11 +140,34 @@ def test_products_read_and_write_no_local_memory_in_ptx(folder):
     assert [name for name, text in products.items() if re.search(r"\b(?:ld|st)\.local\b", text)] == []
 
 
-def test_products_read_and_write_no_local_memory_in_machine_code(folder):
-    products = {name: text for name, text in machine_code(folder / "engine.cubin").items() if is_product(name)}
+def test_products_read_and_write_no_local_memory_in_machine_code(folder_of_any):
+    products = {name: text for name, text in machine_code(folder_of_any / "engine.cubin").items() if is_product(name)}
     assert products
     assert all("FFMA" in text or "DFMA" in text or TENSOR_MACHINE_CODE.search(text) for text in products.values())
     assert [name for name, text in products.items() if re.search(r"\b(?:LDL|STL)\b", text)] == []
+
+
+# Instructions of the loop over the depth for each that multiplies, at most; the rest is loads, sums and addresses.
+INSTRUCTIONS_A_PRODUCT = {
+    ("TensorProduct<3>", "HMMA"): 4.5,
+    ("TensorProduct<1>", "HMMA"): 5.5,
+    ("Product<double>", "DFMA"): 1.5,
+}
+
+
+@pytest.mark.parametrize(("kernel", "instruction"), INSTRUCTIONS_A_PRODUCT)
+def test_the_loops_of_products_do_little_beside_multiplying(folder, kernel, instruction):
+    found = release(needed()["nvcc"])
+    if found != MEASURED_WITH:
+        pytest.skip(f"its figures are those of nvcc {MEASURED_WITH}, and here is {found}")
+    loops = loops_in(machine_code(folder / "engine.cubin")[kernel])
+    shares = [len(loop) / count for loop in loops if (count := sum(instruction in each for each in loop)) >= 16]
+    assert min(shares) <= INSTRUCTIONS_A_PRODUCT[kernel, instruction]
+
+
+def test_what_only_new_drivers_know_is_not_in_the_way_of_the_others(folder):
+    """A function of theirs, in whose absence what names it does not load: device_loop.cu is compiled apart."""
+    assert ".extern .func" not in (folder / "engine.ptx").read_text(encoding="utf-8")
 
 
 if_tensor_products = pytest.mark.skipif(
@@ -242,9 +273,15 @@ def test_a_report_of_ptxas_is_read():
 def test_listings_are_cut_into_kernels():
     name = _MANGLED.replace("8StepRowsId", "13TensorProductIf")
     assert plain_name(name.replace("13TensorProductIf", "13TensorProductILi3E")) == "TensorProduct<3>"
-    for start in (f"\t\tFunction : {name}", f'\t.section\t.text.{name},"ax",@progbits', f".visible .entry {name}("):
+    for start in (f'\t.section\t.text.{name},"ax",@progbits', f".visible .entry {name}("):
         listing = f"header HMMA\n{start}\n  /*0090*/ HMMA.16816.F32 R4, R8 ;\n"
         ((kernel, text),) = functions_in(listing).items()
         assert kernel == "TensorProduct<float>"
         assert TENSOR_MACHINE_CODE.search(text)
         assert "header" not in text
+
+
+def test_loops_are_found_in_a_listing():
+    lines = [".L_x_1:", "/*0000*/ MOV R1, R2 ;", ".L_x_2:", "/*0010*/ DFMA R4, R5 ;", "/*0020*/ @P0 BRA `(.L_x_2) ;"]
+    lines += ["/*0030*/ BRA `(.L_x_3) ;", "/*0040*/ @P1 BRA `(.L_x_1) ;", ".L_x_3:", "/*0050*/ EXIT ;"]
+    assert [len(loop) for loop in loops_in("\n".join(lines))] == [2, 5]

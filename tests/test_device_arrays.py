@@ -368,7 +368,12 @@ def test_everything_is_computed_on_the_gpu_where_x_lies(watched: Watched) -> Non
     assert stand_in.Device().id == 0
 
 
-def test_everything_is_computed_on_the_stream_of_torch(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("release", [13, 14])
+def test_everything_is_computed_on_the_stream_of_torch(
+    release: int, watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if release < 14:
+        monkeypatch.setattr(stand_in.cuda, "Stream", stand_in.ExternalStream)
     net, x, y = problem()
     kind = fake_torch(monkeypatch)
     with stand_in.Device(2):
@@ -393,7 +398,7 @@ def test_a_call_that_fails_leaves_the_gpu_as_it_was() -> None:
 
 def test_weights_are_on_the_gpu_before_another_stream_can_read_them() -> None:
     net, x, _ = problem()
-    with stand_in.ExternalStream(7) as stream:
+    with stand_in.Stream(7) as stream:
         for _ in range(2):
             fo.forward(net, asarray(x))
     assert stream.waits == 1

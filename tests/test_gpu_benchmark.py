@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from gpu_folder import FOLDER
-from on_gpu import loops, measure, products, rivals, shapes, stages, table
+from on_gpu import counters, loops, measure, products, rivals, shapes, stages, table
 from on_gpu.results import Results
 from on_gpu.stages import Ended, Plan
 
@@ -49,6 +49,7 @@ def test_a_dry_run_goes_through_every_stage_and_fails_none(dry_run):
     assert list(report) == [name for name in stages.NAMES if name != "tests"]
     assert report["build"]["missing"].startswith("not asked for")
     assert report["sanitise"]["calls_without_it"] == 0
+    assert report["counters"]["calls_without_it"] == 0
     assert {"fp16", "bf16", "tf32", "fp32", "memory"} <= set(report["ceilings"])
     kinds = [each for each in report["products"].values() if isinstance(each, dict)]
     assert len(kinds) == len(products.SHAPES) * len(products.MODES) * 2
@@ -269,11 +270,60 @@ def test_without_a_sanitizer_nothing_is_sanitised(tmp_path, monkeypatch):
 def test_every_tool_of_the_sanitizer_is_asked(status, found, tmp_path, monkeypatch):
     tools = []
     monkeypatch.setattr(stages.shutil, "which", lambda name: f"/bin/{name}")
-    monkeypatch.setattr(stages, "call", lambda command, seconds: tools.append(command[2]) or Ended(status, "words"))
+    monkeypatch.setattr(
+        stages, "call", lambda command, seconds: tools.append((command[2], command[-1])) or Ended(status, "words")
+    )
     outcome = stages.run("sanitise", plan(tmp_path)._replace(dry_run=False))
     assert tuple(tools) == stages.SANITIZER_TOOLS
     assert {each["found"] for each in outcome.values()} == {found}
     assert stages.failed("sanitise", outcome) == (status != 0)
+
+
+# As ncu prints it: lines of its own, names, units, and a launch a line.
+_NAME = "void pyfirstorder::gpu::entry<pyfirstorder::gpu::<unnamed>::{}<float>, pyfirstorder::gpu::Call<float>>(T2)"
+_METRICS = (counters.TIME, *counters.PEAKS.values())
+_COUNTED = "\n".join(
+    [
+        "==PROF== Connected to process 1",
+        ",".join(f'"{name}"' for name in ("ID", "Kernel Name", *_METRICS)),
+        ",".join(f'"{unit}"' for unit in ("", "", "usecond", "%", "%", "%", "%")),
+        *(
+            ",".join(f'"{cell}"' for cell in cells)
+            for cells in (
+                ("0", "cupy_copy(float)", "9", "0", "0", "0", "0"),
+                ("1", _NAME.format("StoreNetwork"), "1", "0", "1", "1", "1"),
+                ("2", _NAME.format("StepRows"), "3", "0", "10", "20", "90"),
+                ("3", _NAME.format("StepRows"), "1", "0", "30", "20", "50"),
+                ("4", _NAME.format("StoreNetwork"), "1,000", "0", "1", "1", "n/a"),
+            )
+        ),
+    ]
+)
+
+
+def test_counters_are_summed_by_shape_and_kernel(tmp_path, monkeypatch):
+    monkeypatch.setattr(stages.shutil, "which", lambda name: f"/bin/{name}")
+    commands = []
+    monkeypatch.setattr(stages, "call", lambda command, seconds: commands.append(command) or Ended(0, _COUNTED))
+    outcome = stages.run("counters", plan(tmp_path)._replace(dry_run=False))
+    assert commands[0][0] == "/bin/ncu"
+    first, second = outcome["shapes"].values()
+    assert list(outcome["shapes"]) == list(shapes.SIZES)[:2]
+    assert list(first) == ["StepRows<float>", "StoreNetwork<float>"]
+    steps = {"of the time": 80.0, "tensor cores": 0.0, "issue slots": 15.0, "second cache": 20.0, "memory": 80.0}
+    assert first["StepRows<float>"] == pytest.approx(steps)
+    assert second["StoreNetwork<float>"]["of the time"] == 100
+    text = table.of_counters(outcome["shapes"])
+    assert "| StepRows<float> | 80 | 0 | 15 | 20 | 80 |" in text
+    assert not stages.failed("counters", outcome)
+
+
+def test_a_profiler_that_may_not_count_is_a_reason_and_no_failure(tmp_path, monkeypatch):
+    monkeypatch.setattr(stages.shutil, "which", lambda name: f"/bin/{name}")
+    monkeypatch.setattr(stages, "call", lambda command, seconds: Ended(1, "==ERROR== ERR_NVGPUCTRPERM"))
+    outcome = stages.run("counters", plan(tmp_path)._replace(dry_run=False))
+    assert "ERR_NVGPUCTRPERM" in outcome["missing"]
+    assert not stages.failed("counters", outcome)
 
 
 def test_a_stage_is_summed_up_in_a_line():

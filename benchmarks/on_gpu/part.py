@@ -16,6 +16,7 @@ PARTS = {
     "products": "on_gpu.products:run",
     "loops": "on_gpu.loops:run",
     "shapes": "on_gpu.measure:run",
+    "counted_calls": "on_gpu.counters:run",
     "table": "on_gpu.table:run",
 }
 

@@ -18,22 +18,24 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
+from on_gpu import counters
 from on_gpu.results import Results
 
 ROOT = Path(__file__).parents[2]
-# Seconds that a stage may take; the shapes take what is left, but for the table's.
+# Seconds that a stage may take; the shapes take what is left, but for what comes after them.
 BUDGETS = {"device": 40, "build": 170, "tests": 100, "sanitise": 80, "ceilings": 30, "products": 40}
-BUDGETS |= {"loops": 40, "shapes": 590, "table": 15}
+BUDGETS |= {"loops": 40, "shapes": 590, "counters": 40, "table": 15}
+AFTER_SHAPES = ("counters", "table")
 NAMES = tuple(BUDGETS)
 ENVIRONMENT = {
     "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # JAX would take three quarters of the GPU's memory
     "PYTHONUNBUFFERED": "1",
     "CUDAFLAGS": "--threads=0",  # nvcc compiles for all architectures at once
 }
-RESERVED = BUDGETS["table"]
 TEST_PROCESSES = 6  # of pytest, on one GPU
 PROGRESS = re.compile(r"^([.sFExX]+) *(?:\[ *\d+%\])?$", re.MULTILINE)
-SANITIZER_TOOLS = ("memcheck", "racecheck", "initcheck")
+# Each of them on what products: those of Hopper GPUs copy and wait by means of their own.
+SANITIZER_TOOLS = (("memcheck", "generic"), ("racecheck", "generic"), ("initcheck", "generic"), ("memcheck", "hopper"))
 SANITIZER_FAILED = 97  # exit status that the sanitizer is asked for; others are the driver's own
 SANITIZER_WORDS = re.compile(r"=+ +(?:Invalid|Uninitialized|Error:|Warning: Race|Misaligned)")
 CLEAN, CUT_OFF = "clean", "no error before its time was over"
@@ -53,7 +55,8 @@ class Plan(NamedTuple):
 
     def seconds(self, name: str) -> float:
         """What the stage may take."""
-        reserved = 0 if name == "table" else RESERVED
+        later = AFTER_SHAPES[AFTER_SHAPES.index(name) + 1 :] if name in AFTER_SHAPES else AFTER_SHAPES
+        reserved = sum(BUDGETS[each] for each in later)
         return min(BUDGETS[name], self.deadline - time.monotonic() - reserved)
 
 
@@ -205,19 +208,18 @@ def _counted_so_far(ended: Ended) -> dict[str, Any]:
 
 def _sanitise(plan: Plan) -> dict[str, Any]:
     """Every tool of compute-sanitizer on the small calls; where it is not installed, the calls alone."""
-    calls = _part("small_calls", plan)
     sanitizer = None if plan.dry_run else shutil.which("compute-sanitizer")
     if sanitizer is None:
         reason = DRY_RUN if plan.dry_run else "compute-sanitizer is not on the PATH"
-        ended = call(calls, plan.seconds("sanitise"))
+        ended = call(_part("small_calls", plan), plan.seconds("sanitise"))
         return {"missing": reason, "calls_without_it": ended.status, **_how(ended)}
     results = Results(plan.folder / "sanitise.json")
     end = time.monotonic() + plan.seconds("sanitise")
-    for index, tool in enumerate(SANITIZER_TOOLS):
+    for index, (tool, products) in enumerate(SANITIZER_TOOLS):
         share = (end - time.monotonic()) / (len(SANITIZER_TOOLS) - index)
-        command = [sanitizer, "--tool", tool, "--error-exitcode", str(SANITIZER_FAILED), *calls]
-        ended = call(command, share)
-        results[tool] = {"found": _sanitized(ended), **_how(ended)}
+        calls = _part("small_calls", plan, "--products", products)
+        ended = call([sanitizer, "--tool", tool, "--error-exitcode", str(SANITIZER_FAILED), *calls], share)
+        results[f"{tool}, {products} products"] = {"found": _sanitized(ended), **_how(ended)}
     return dict(results)
 
 
@@ -247,6 +249,22 @@ def _shapes(plan: Plan) -> dict[str, Any]:
     return dict(Results(path, resumed=True)) | ({"ends": ends} if ends else {})
 
 
+def _counters(plan: Plan) -> dict[str, Any]:
+    """What bounds the kernels of each shape, by the profiler's counters."""
+    calls = _part("counted_calls", plan)
+    profiler = None if plan.dry_run else shutil.which("ncu")
+    if profiler is None:
+        ended = call(calls, plan.seconds("counters"))
+        reason = DRY_RUN if plan.dry_run else "ncu is not on the PATH"
+        return {"missing": reason, "calls_without_it": ended.status, **_how(ended)}
+    results = Results(plan.folder / "counters.json")
+    ended = call(counters.command(profiler, calls), plan.seconds("counters"))
+    results["shapes"] = counters.by_shape(ended.words)
+    if not results["shapes"]:  # most machines let nobody but their administrator count
+        return {"missing": f"ncu counted nothing: ...{ended.words[-TAIL:]}"}
+    return dict(results) | _how(ended)
+
+
 def products_of(folder: Path) -> str:
     """Those of Hopper GPUs where they were found to have the bits of the generic ones, to the end of their stage."""
     return "hopper" if Results(folder / "products.json", resumed=True).get("agree") else "generic"
@@ -261,6 +279,7 @@ _STAGES = {
     "products": _plain("products"),
     "loops": _plain("loops"),
     "shapes": _shapes,
+    "counters": _counters,
     "table": _plain("table"),
 }
 
@@ -275,6 +294,8 @@ def summary(name: str, outcome: dict[str, Any]) -> str:
         return "\n" + outcome.get("text", "nothing to compare")
     if name == "shapes":
         return f"{len(outcome.get('shapes', {}))} shapes, {len(outcome.get('died', []))} contenders died"
+    if name == "counters":
+        return f"kernels of {len(outcome['shapes'])} shapes"
     return ", ".join(f"{key} {_short(value)}" for key, value in outcome.items() if key != "last_words")
 
 

@@ -12,6 +12,7 @@ from on_gpu.shapes import TARGETS, Target
 from pyfirstorder.bench.suite import Entry, Outcome
 
 NOT_MEASURED = "–"
+LEAST_SHARE = 2.0  # percent of a shape's time: kernels that take less are left out
 DRY = "Dry run: tiny shapes on stand-ins.  No figure here says anything about a GPU.\n\n"
 _ENTRY = ("contender", "ours", "settings", "seconds", "gain", "excess", "missing")
 
@@ -24,7 +25,9 @@ def run(results: Results, *, dry_run: bool, seconds: float) -> None:
     results["rows"] = rows = [filled(target, measured, ceiling) for target in TARGETS]
     products = Results(folder / "products.json", resumed=True)
     loops = Results(folder / "loops.json", resumed=True)
-    text = (DRY if dry_run else "") + markdown(rows, measured) + of_products(products, ceiling) + of_loops(loops)
+    counted = Results(folder / "counters.json", resumed=True).get("shapes", {})
+    text = (DRY if dry_run else "") + markdown(rows, measured)
+    text += of_products(products, ceiling) + of_loops(loops) + of_counters(counted)
     results["text"] = text
     (folder / "table.md").write_text(text + "\n", encoding="utf-8")
     try:
@@ -105,6 +108,20 @@ def of_loops(loops: Mapping[str, Any]) -> str:
         fastest = "yes" if min(taken, key=taken.__getitem__) == each["planned"] else "no"
         cells = (name, *(f"{taken[kind]:.4g}" for kind in kinds), each["planned"], fastest, same)
         lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def of_counters(counted: Mapping[str, Any]) -> str:
+    """A table of the kernels that take most of a step's time, beside what they reach of the device's peaks."""
+    if not counted:
+        return ""
+    columns = list(next(iter(next(iter(counted.values())).values())))
+    lines = ["", "", f"| shape | kernel | {' | '.join(f'% {name}' for name in columns)} |"]
+    lines += ["|---" * (len(columns) + 2) + "|"]
+    for shape, kernels in counted.items():
+        for kernel, shares in kernels.items():
+            if shares["of the time"] >= LEAST_SHARE:
+                lines.append(f"| {shape} | {kernel} | " + " | ".join(f"{shares[name]:.3g}" for name in columns) + " |")
     return "\n".join(lines)
 
 
