@@ -6,7 +6,7 @@ DEMO := .venv-demo
 
 BENCH := .venv-bench
 
-.PHONY: test lint demo bench native native-random fuzz-python fuzz-native asan tsan valgrind growth tidy clean
+.PHONY: test lint demo bench native native-random fuzz-python fuzz-native asan tsan cupy-calls valgrind growth tidy clean
 
 # The build of torch is the user's choice: one without CUDA saves gigabytes.  It is asked for together with all else, or
 # something that wants a newer one replaces it.
@@ -158,6 +158,12 @@ tsan: $(TEST)/.native
 	$(call NATIVE,tsan,-DPYFIRSTORDER_SANITIZE=thread) native_driver
 	build/tsan/tests/native/native_driver threads
 	build/tsan/tests/native/native_driver random 5000 0
+
+# Whether CuPy would take every call of the cupy backend, which the tests make on a stand-in: CuPy is needed, and no GPU.
+CUPY ?= cupy-cuda13x
+cupy-calls: $(TEST)/.installed
+	$(TEST)/bin/python -m pip install --quiet --no-deps --upgrade --target build/cupy $(CUPY) cuda-pathfinder
+	PYTHONPATH=build/cupy $(TEST)/bin/python tests/cupy_calls.py
 
 # valgrind knows no AVX-512 and says so to the engines, which then run at AVX2 and below.
 valgrind: $(TEST)/.native

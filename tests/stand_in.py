@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-NOT_IN_CUPY = {"initial", "where", "casting"}  # arguments of reductions and elementwise functions
+NOT_IN_CUPY = {"initial", "where", "casting", "device"}  # arguments; NumPy hands on device=None with like=
 CUDA = 2  # a kind of device of the DLPack standard
 
 

@@ -30,7 +30,8 @@ from cuda_compiler import (
 MOST_REGISTERS = 128  # of 256 threads: two blocks fit a processor's 65,536
 MEASURED_WITH = "13.0"  # release of nvcc
 
-# Bytes of stack, of spill stores and of spill loads, the most of both types and architectures; zero for all others.
+# Bytes of stack, of spill stores and of spill loads, the most of both types and all architectures; zero for all others.
+# In the resident kernels and for placed points that is sm_120's.
 LOCAL_MEMORY = {
     # all of a step of a row in one loop, around pointers to some twenty arrays: spilled where it begins, and read back
     # where a part of the step wants them
@@ -39,12 +40,12 @@ LOCAL_MEMORY = {
     # a start, a projection, a search of its threshold, and the slot that all of this fills
     "BeginRows": (176, 140, 112),
     "BeginDeferred": (192, 140, 116),
-    "PlaceBest": (96, 116, 120),
-    "PlaceEnds": (96, 116, 120),
+    "PlaceBest": (112, 128, 120),
+    "PlaceEnds": (112, 128, 120),
     "RandomStart": (80, 0, 0),
     # all of a step, and the products of few rows, in one kernel
-    "ResidentSteps": (848, 1124, 3896),
-    "ResidentHiddenSteps": (464, 520, 1024),
+    "ResidentSteps": (896, 1224, 4024),
+    "ResidentHiddenSteps": (528, 612, 1244),
     # places of the four largest logits of dlr, indexed
     "Losses": (32, 0, 0),
     "TakeLosses": (64, 28, 20),

@@ -38,15 +38,15 @@ class State:
         self.step_size = self.first_step_size.copy()
         self.base = x0.copy()  # the point that the last step started from
         self.x_best, self.g_best = x0.copy(), np.zeros_like(x0)
-        self.best_loss = np.full(jobs, -np.inf, dtype=x0.dtype, like=x0)
+        self.best_loss = np.full_like(x0, -np.inf, shape=jobs)
         self.last_loss = self.best_loss.copy()
         self.checked_loss = self.best_loss.copy()  # best loss at the last checkpoint
-        self.halved = np.ones(jobs, dtype=bool, like=x0)  # whether the last checkpoint changed the step size
+        self.halved = np.ones_like(x0, dtype=bool, shape=jobs)  # whether the last checkpoint changed the step size
         self.rises, self.since_check = np.zeros((2, jobs), dtype=np.int64, like=x0)
         share = L1_WINDOW if self.l1 else FIRST_WINDOW
-        self.window = np.full(jobs, max(int(share * options.steps), 1), like=x0)
-        self.support = np.full(jobs, float(features), like=x0)
-        self.count = np.full(jobs, sparse_count(L1_FIRST_SHARE, features), like=x0)
+        self.window = np.full_like(x0, max(int(share * options.steps), 1), dtype=np.int64, shape=jobs)
+        self.support = np.full_like(x0, features, dtype=np.float64, shape=jobs)
+        self.count = np.full_like(x0, sparse_count(L1_FIRST_SHARE, features), dtype=np.int64, shape=jobs)
 
     def step(self, rows: Array, x: Array, gradient: Gradient, ball: Ball, t: int) -> Array:
         """The next iterates of the given jobs."""
@@ -106,7 +106,7 @@ class State:
         if t > 0 and not self.l1:
             keep = x.dtype.type(MOMENTUM)
             blend = (1 - keep) * (moved - x) + keep * (x - self.base[rows])
-            moved = projections.advance(x, x0, blend, np.ones(len(rows), like=x), ball)
+            moved = projections.advance(x, x0, blend, np.ones_like(x, dtype=np.float64, shape=len(rows)), ball)
         self.base[rows] = x
         return moved
 

@@ -85,18 +85,18 @@ class _Run:
         self.loss, self.last_loss = np.zeros((2, jobs), dtype=x0.dtype, like=x0)
         self.output, self.last_output = np.zeros((2, jobs, outputs), dtype=x0.dtype, like=x0)
         self.success = np.zeros(jobs, dtype=bool, like=x0)
-        self.best_loss = np.full(jobs, np.nan, dtype=x0.dtype, like=x0)
+        self.best_loss = np.full_like(x0, np.nan, shape=jobs)
         self.x_best = start.copy()
         self.x_best_loss = self.best_loss.copy()
-        self.x_best_output = np.full((jobs, outputs), np.nan, dtype=x0.dtype, like=x0)
+        self.x_best_output = np.full_like(x0, np.nan, shape=(jobs, outputs))
         self.x_best_success = np.zeros(jobs, dtype=bool, like=x0)
         self.steps = np.zeros(jobs, dtype=np.int64, like=x0)
-        self.first_success = np.full(jobs, -1, dtype=np.int64, like=x0)
-        self.status = np.full(jobs, int(Status.STEPS_USED_UP), dtype=np.int8, like=x0)
+        self.first_success = np.full_like(x0, -1, dtype=np.int64, shape=jobs)
+        self.status = np.full_like(x0, int(Status.STEPS_USED_UP), dtype=np.int8, shape=jobs)
         shape = (jobs, len(TRACE_QUANTITIES), options.steps + 1)
-        self.trace = np.full(shape, np.nan, like=x0) if options.trace else None
+        self.trace = np.full_like(x0, np.nan, dtype=np.float64, shape=shape) if options.trace else None
         steps_and_points = (jobs, options.steps + 1, x0.shape[1])
-        self.iterates = np.full(steps_and_points, np.nan, dtype=x0.dtype, like=x0) if options.keep_iterates else None
+        self.iterates = np.full_like(x0, np.nan, shape=steps_and_points) if options.keep_iterates else None
         self.has_memory = options.algorithm == "apgd" or options.momentum != 0
         self.apgd = apgd.State(x0, ball, options) if options.algorithm == "apgd" else None
 
@@ -153,7 +153,11 @@ class _Run:
         cosine = np.where(product > 0, inner / np.where(product > 0, product, 1), 0)
         ball = self.ball._replace(eps=self.ball.eps[rows])
         ahead = projections.advance(
-            self.x_adv[rows], self.x0[rows], g.astype(self.x_adv.dtype), np.ones(len(rows), like=self.x0), ball
+            self.x_adv[rows],
+            self.x0[rows],
+            g.astype(self.x_adv.dtype),
+            np.ones_like(self.x0, dtype=np.float64, shape=len(rows)),
+            ball,
         )
         residual = np.linalg.norm(ahead.astype(np.float64) - self.x_adv[rows], axis=1)
         return np.stack([gradient.loss, g_norm, delta_norm, cosine, residual], axis=1)
@@ -210,7 +214,7 @@ class _Run:
             if options.direction != "gradient":
                 g = directions.unit_l1(g)
             g = self.velocity[rows] = x.dtype.type(options.momentum) * self.velocity[rows] + g
-        count = np.full(len(rows), options.sparse_count, like=x)
+        count = np.full_like(x, options.sparse_count, dtype=np.int64, shape=len(rows))
         direction = directions.choose(options.direction, g, count, *projections.movable(x, x0, ball))
         return projections.advance(x, x0, direction, options.step_size[rows], ball)
 

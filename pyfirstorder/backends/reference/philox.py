@@ -42,7 +42,7 @@ def words(seed: int, restart: int, samples: Array, blocks: Array) -> Array:
         np.broadcast_to(blocks.astype(np.uint64), shape),
         np.broadcast_to(index & LOW, shape),
         np.broadcast_to(index >> THIRTY_TWO, shape),
-        np.full(shape, restart, dtype=np.uint64, like=samples),
+        np.full_like(samples, restart, dtype=np.uint64, shape=shape),
     ]
     key = [seed & 0xFFFFFFFF, seed >> 32]
     for _ in range(ROUNDS):
@@ -75,7 +75,7 @@ def unit_ball(norm: str, on_sphere: bool, seed: int, restart: int, samples: Arra
     """
     blocks = np.arange((features + 1) // 2, dtype=np.uint64, like=samples)
     word = words(seed, restart, samples, blocks)
-    whole = words(seed, restart, samples, np.full(1, SAMPLE_BLOCK, dtype=np.uint64, like=samples))[:, 0, 0]
+    whole = words(seed, restart, samples, np.full_like(samples, SAMPLE_BLOCK, dtype=np.uint64, shape=1))[:, 0, 0]
     flat = word.reshape(len(samples), 2 * len(blocks))[:, :features]
     if norm == "linf":
         point = 2.0 * uniform(flat) - 1.0

@@ -198,7 +198,7 @@ def advance(x: Array, x0: Array, direction: Array, step_size: Array, ball: Ball)
 def movable(x: Array, x0: Array, ball: Ball) -> tuple[Array, Array]:
     """Which coordinates the box lets rise, and which fall."""
     if ball.lower is None or ball.upper is None:
-        free = np.ones(x.shape, dtype=bool, like=x)
+        free = np.ones_like(x, dtype=bool)
         return free, free
     lower, upper = box_limits(x0, ball.lower, ball.upper)
     return x < upper, x > lower
