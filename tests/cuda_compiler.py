@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import os
 import re
 import shlex
 import shutil
@@ -200,12 +201,20 @@ def functions_in(listing: str) -> dict[str, str]:
     return texts
 
 
-def machine_code(cubin: Path) -> dict[str, str]:
-    """The instructions of every kernel, or a skip."""
-    nvdisasm = tool("nvdisasm")
-    if nvdisasm is None:
-        pytest.skip("nvdisasm is not here (pip install nvidia-cuda-nvdisasm)")
-    return functions_in(subprocess.run([nvdisasm, "-c", str(cubin)], capture_output=True, text=True, check=True).stdout)
+def products_in_machine_code(cubin: Path) -> dict[str, str]:
+    """The instructions of every product, or a skip.  Listings are large, so that those of products are kept."""
+    kept = cubin.with_suffix(".products.json")
+    if not kept.exists():
+        nvdisasm = tool("nvdisasm")
+        if nvdisasm is None:
+            pytest.skip("nvdisasm is not here (pip install nvidia-cuda-nvdisasm)")
+        said = subprocess.run([nvdisasm, "-c", str(cubin)], capture_output=True, text=True, check=True).stdout
+        products = {name: text for name, text in functions_in(said).items() if "Product" in name}
+        temporary = kept.with_suffix(f".{os.getpid()}")
+        temporary.write_text(json.dumps(products), encoding="utf-8")
+        temporary.replace(kept)
+    found: dict[str, str] = json.loads(kept.read_text(encoding="utf-8"))
+    return found
 
 
 def loops_in(text: str) -> list[list[str]]:

@@ -21,9 +21,9 @@ from cuda_compiler import (
     functions_in,
     kernels_in,
     loops_in,
-    machine_code,
     needed,
     plain_name,
+    products_in_machine_code,
     release,
 )
 
@@ -142,7 +142,7 @@ def test_products_read_and_write_no_local_memory_in_ptx(folder):
 
 
 def test_products_read_and_write_no_local_memory_in_machine_code(folder_of_any):
-    products = {name: text for name, text in machine_code(folder_of_any / "engine.cubin").items() if is_product(name)}
+    products = products_in_machine_code(folder_of_any / "engine.cubin")
     assert products
     assert all("FFMA" in text or "DFMA" in text or TENSOR_MACHINE_CODE.search(text) for text in products.values())
     assert [name for name, text in products.items() if re.search(r"\b(?:LDL|STL)\b", text)] == []
@@ -161,7 +161,7 @@ def test_the_loops_of_products_do_little_beside_multiplying(folder, kernel, inst
     found = release(needed()["nvcc"])
     if found != MEASURED_WITH:
         pytest.skip(f"its figures are those of nvcc {MEASURED_WITH}, and here is {found}")
-    loops = loops_in(machine_code(folder / "engine.cubin")[kernel])
+    loops = loops_in(products_in_machine_code(folder / "engine.cubin")[kernel])
     shares = [len(loop) / count for loop in loops if (count := sum(instruction in each for each in loop)) >= 16]
     assert min(shares) <= INSTRUCTIONS_A_PRODUCT[kernel, instruction]
 
@@ -186,7 +186,8 @@ def test_tensor_products_ask_for_tensor_cores_in_ptx(folder):
 
 @if_tensor_products
 def test_tensor_products_are_computed_by_tensor_cores_in_machine_code(folder):
-    products = {name: text for name, text in machine_code(folder / "engine.cubin").items() if TENSOR_PRODUCT in name}
+    listed = products_in_machine_code(folder / "engine.cubin")
+    products = {name: text for name, text in listed.items() if TENSOR_PRODUCT in name}
     assert products
     assert [name for name, text in products.items() if not TENSOR_MACHINE_CODE.search(text)] == []
 
@@ -224,7 +225,7 @@ def test_products_of_hopper_gpus_are_those_of_warp_groups_in_ptx(hopper_folder):
 
 
 def test_products_of_hopper_gpus_are_those_of_warp_groups_in_machine_code(hopper_folder):
-    found = machine_code(hopper_folder / "hopper.cubin")
+    found = products_in_machine_code(hopper_folder / "hopper.cubin")
     assert {name: len(re.findall(r"\bHGMMA\b", text)) for name, text in found.items()} == WIDE_PRODUCTS
     assert [name for name, text in found.items() if re.search(r"\b(?:LDL|STL)\b", text)] == []
 
