@@ -88,9 +88,12 @@ def predict(net: TwoLayerNetwork, x: Array, *, backend: str = "auto", threads: i
     """
     validate.network(net)
     output = _forward(net, x, backend, threads)
-    if net.out_features == 1:
-        return arrays.give(np.where(output.reshape(-1) > 0, 1, -1), x)
-    return arrays.give(np.argmax(output, axis=1), x)
+    return arrays.give(classes_of(output.reshape(-1, net.out_features)), x)
+
+
+def classes_of(output: Array) -> Array:
+    """What `predict` makes of outputs (B, k)."""
+    return np.where(output[:, 0] > 0, 1, -1) if output.shape[1] == 1 else np.argmax(output, axis=1)
 
 
 def input_gradient(

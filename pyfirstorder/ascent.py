@@ -133,6 +133,8 @@ def pgd(
 
     Warns
     -----
+    UserWarning
+        If an ℓ∞ radius reaches all of the box [0, 1], as 8 in the place of 8/255 does.
     ZeroGradientWarning
         If the gradient of a sample was exactly zero.
     NotFiniteWarning
@@ -242,6 +244,8 @@ def apgd(
 
     Warns
     -----
+    UserWarning
+        If an ℓ∞ radius reaches all of the box [0, 1]: see `pgd`.
     ZeroGradientWarning
         If the gradient of a sample was exactly zero.
     NotFiniteWarning

@@ -143,7 +143,7 @@ def evaluate(
 
     Warns
     -----
-    ZeroGradientWarning, NotFiniteWarning
+    UserWarning, ZeroGradientWarning, NotFiniteWarning
         See `pgd`.
 
     References

@@ -8,11 +8,12 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
-import math
 import os
 import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -73,6 +74,7 @@ _VALUES = {
     "gelu_tanh": "gelunew geluapproximate",
     "normalized": "l2 normalised",
 }
+_NAMES_OF_LINF = ("linf", "inf", "infinity")
 _ALIKE = 0.8  # of difflib's ratio: "steps" and "eps" have 0.75
 _MODELS = {  # packages of what a model is made of, the first that is found
     "keras": "make a network of it with pyfirstorder.interop.models.from_keras(model)",
@@ -173,13 +175,32 @@ def is_keras(value: object) -> bool:
 
 
 def warn_of_radius(eps: Any, norm: Any, bounds: Any, stacklevel: int) -> None:
-    """Warn of an ℓ∞ radius that reaches all of the box [0, 1]: that of 8/255 is often written 8."""
-    if not isinstance(eps, (int, float)) or not 1 < eps < math.inf or norm not in ("linf", "Linf", "inf", math.inf):
+    """Warn of an ℓ∞ radius that reaches all of the box [0, 1]: that of 8/255 is often written 8.
+
+    Called when the arguments are known to be right.  What it advises is true of every function that has them.
+    """
+    if bounds is None or (type(eps) in (int, float) and eps <= 1) or str(norm).lower() not in _NAMES_OF_LINF:
         return
-    is_pair = isinstance(bounds, (tuple, list)) and all(isinstance(side, (int, float)) for side in bounds)
-    if is_pair and tuple(bounds) == (0, 1):
+    largest = _largest_finite(eps)
+    if largest > 1 and all(_is_everywhere(side, value) for side, value in zip(bounds, (0, 1))):
         warnings.warn(
-            f"eps: every point of the box [0, 1] is within {eps:g}, which is in units of x: {eps:g} grey levels of 255 "
-            f"are eps={eps:g}/255, and the box alone is eps=float('inf') with a step_size",
+            f"eps: every point of the box [0, 1] is within {largest:g}, which is in units of x: {largest:g} grey "
+            f"levels of 255 are eps={largest:g}/255, and the box alone is eps=1",
             stacklevel=stacklevel + 1,
         )
+
+
+def _largest_finite(values: Any) -> float:
+    """The largest finite number; 0 where there is none, or where NumPy cannot look at them."""
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError, RuntimeError):  # such as numbers on a GPU
+        return 0.0
+    return float(np.max(array, initial=0.0, where=np.isfinite(array)))
+
+
+def _is_everywhere(side: Any, value: float) -> bool:
+    try:
+        return bool(np.all(np.asarray(side) == value))
+    except (TypeError, ValueError, RuntimeError):
+        return False

@@ -61,7 +61,7 @@ def robustness_curve(
 
     Warns
     -----
-    ZeroGradientWarning, NotFiniteWarning
+    UserWarning, ZeroGradientWarning, NotFiniteWarning
         See `pgd`; once, with the count of samples times radii.
 
     References
@@ -84,6 +84,7 @@ def robustness_curve(
             arguments |= {"x_init": results[-1].x_adv, "random_start": False, "restarts": 1}
     else:
         results = attack(algorithm, net, x, y, radii=list(radii), **arguments)
+    hints.warn_of_radius(radii, arguments["norm"], arguments["bounds"], stacklevel=2)
     warn_of_ends(np.concatenate([as_numpy(result.status) for result in results])[None], stacklevel=2)
     for below, above in pairwise(results):
         _carry_over(below, above)

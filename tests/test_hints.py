@@ -191,13 +191,57 @@ def test_images_outside_the_box_are_told_to_be_scaled():
         fo.pgd(NET, X - 1, Y, eps=0.1, bounds=(0, 1))
 
 
-@pytest.mark.parametrize("function", [fo.pgd, fo.apgd, fo.evaluate])
-def test_a_radius_in_grey_levels_is_answered_with_the_units(function):
+def of_maxima(eps, bounds):
+    return dynamics.distinct_maxima(NET, X, Y, eps=eps, norm="linf", bounds=bounds, starts=2, steps=2)
+
+
+def of_stationarity(eps, bounds):
+    return dynamics.stationarity(NET, X, Y, x0=X, eps=eps, bounds=bounds)
+
+
+def of_training(eps, bounds):
+    return train(
+        X, Y, hidden_features=3, activation="tanh", epochs=2, adversary={"eps": eps, "bounds": bounds, "steps": 2}
+    )
+
+
+WITH_A_BOX = {
+    "pgd": lambda eps, bounds: fo.pgd(NET, X, Y, eps=eps, bounds=bounds, steps=2),
+    "apgd": lambda eps, bounds: fo.apgd(NET, X, Y, eps=eps, bounds=bounds, steps=2),
+    "evaluate": lambda eps, bounds: fo.evaluate(NET, X, Y, eps=eps, bounds=bounds, steps=2),
+    "robustness_curve": lambda eps, bounds: fo.robustness_curve(NET, X, Y, eps=[eps / 2, eps], bounds=bounds, steps=2),
+    "certify": lambda eps, bounds: fo.certify(NET, X, Y, eps=eps, bounds=bounds),
+    "trace": lambda eps, bounds: dynamics.trace(NET, X, Y, eps=eps, bounds=bounds, steps=2),
+    "stationarity": of_stationarity,
+    "distinct_maxima": of_maxima,
+    "train": of_training,
+}
+
+
+@pytest.mark.parametrize("function", WITH_A_BOX)
+def test_a_radius_in_grey_levels_is_answered_once_with_the_units(function):
     with pytest.warns(
         UserWarning, match=r"eps: every point of the box \[0, 1\] is within 8, .*: 8 grey levels .* eps=8/255"
     ) as seen:
-        function(NET, X, Y, eps=8, steps=2, bounds=(0, 1))
-    assert seen[0].filename == __file__
+        WITH_A_BOX[function](8, (0, 1))
+    assert [warning.filename for warning in seen] == [__file__]
+
+
+@pytest.mark.parametrize("function", WITH_A_BOX)
+def test_the_box_alone_is_what_the_warning_of_a_radius_says(function):
+    inside = dynamics.stationarity(NET, X, Y, x0=X, eps=1, bounds=(0, 1))
+    assert (inside.slack == 1).all()
+    WITH_A_BOX[function](1, (0, 1))  # warnings are errors
+    largest = fo.pgd(NET, X, Y, eps=1, bounds=(0, 1), steps=1, step_size=1.0).x_adv
+    assert set(np.unique(largest)) == {0.0, 1.0}
+
+
+@pytest.mark.parametrize("eps", [8, 8.0, np.float32(8), np.array([0.1, 8, 0.1, np.inf]), [0.1, 0.1, 0.1, 8]])
+@pytest.mark.parametrize("bounds", [(0, 1), [0.0, 1.0], (np.zeros(8), np.ones(8)), (np.float32(0), 1)])
+@pytest.mark.parametrize("norm", ["linf", "Linf", "INF", "infinity", np.inf])
+def test_a_radius_in_grey_levels_is_known_however_it_is_spelled(eps, bounds, norm):
+    with pytest.warns(UserWarning, match="is within 8, "):
+        fo.pgd(NET, X, Y, eps=eps, bounds=bounds, norm=norm, steps=1, step_size=0.1)
 
 
 @pytest.mark.parametrize(

@@ -174,6 +174,11 @@ def certify(
     ImportError
         If "exact" is asked for without scipy.
 
+    Warns
+    -----
+    UserWarning
+        If an ℓ∞ radius reaches all of the box [0, 1]: see `pgd`.
+
     Notes
     -----
     Computed in float64.  Every dot product of n terms is allowed ``2 (n + 32) (u + 4·2⁻⁵³)`` of the sum of its
@@ -214,6 +219,7 @@ def certify(
     ]
     bound, margin, best = (None if any(p is None for p in piece) else np.concatenate(piece) for piece in zip(*parts))
     assert bound is not None
+    hints.warn_of_radius(eps, norm, bounds, stacklevel=3)
     return Certificate(bound, margin, None if margin is None else margin < 0, how, best)
 
 

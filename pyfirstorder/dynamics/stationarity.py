@@ -213,6 +213,7 @@ def stationarity(
             zero, largest[row] = share * (float(terms.scale[at]) + shift), found
             if residual[row] <= allowed[row]:
                 verdict[row] = _verdict(terms, at, first, row, found, zero, method)
+    hints.warn_of_radius(eps, norm, bounds, stacklevel=3)
     return Stationarity(
         verdict=verdict,
         residual=residual,

@@ -126,7 +126,7 @@ def trace(
 
     Warns
     -----
-    ZeroGradientWarning, NotFiniteWarning
+    UserWarning, ZeroGradientWarning, NotFiniteWarning
         See `pyfirstorder.pgd`.
 
     References
@@ -179,6 +179,7 @@ def trace(
         backend=backend,
         threads=threads,
     )
+    hints.warn_of_radius(eps, norm, bounds, stacklevel=3)
     warn_of_ends(as_numpy(result.status)[None], stacklevel=3)  # beyond the decorator
     assert result.trace is not None
     recorded = result.trace
