@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from pyfirstorder import arrays, checks
+from pyfirstorder import arrays, checks, hints
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pyfirstorder.problem import Array
     from pyfirstorder.validate import Points
+
+
+_NOT_AN_OVERSHOOT = 2  # points of [0, 1] that were moved stay below it
 
 
 def bounds(value: object, points: Points, name: str = "x") -> tuple[Array, Array] | None:
@@ -93,14 +96,18 @@ def _require_inside(name: str, points: Points, box: _Box) -> None:
         raise ValueError(
             f"{name}: expected values within bounds, got {rows[row, j]} outside "
             f"[{box.exact[0][j]:g}, {box.exact[1][j]:g}] "
-            f"first in row {row}, coordinate {j}; {_into_the_box(name, rows[row].max(), box)}"
+            f"first in row {row}, coordinate {j}; {_into_the_box(name, points, box)}"
         )
 
 
-def _into_the_box(name: str, largest: float, box: _Box) -> str:
-    """What makes points lie inside: images of 0 to 255 are divided, others are clipped."""
-    is_of_bytes = 2 < largest <= 255 and (box.exact[0] == 0).all() and (box.exact[1] == 1).all()
-    return f"scale {name} into them, {name} / 255" if is_of_bytes else f"scale {name} into them, or clip it to them"
+def _into_the_box(name: str, points: Points, box: _Box) -> str:
+    """What makes points lie inside: images of 0 to 255, or to another number, are divided, others are clipped."""
+    rows = points.rows if points.invalid is None else points.rows[~points.invalid]
+    largest = float(rows.max())
+    is_unit = (box.exact[0] == 0).all() and (box.exact[1] == 1).all()
+    if is_unit and rows.min() >= 0 and largest > _NOT_AN_OVERSHOOT:
+        return f"scale {name} into them, {name} / {hints.divisor(largest):g}"
+    return f"scale {name} into them, or clip it to them"
 
 
 def _inwards(rounded: Array, exact: Array, inside: float) -> Array:

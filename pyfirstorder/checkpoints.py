@@ -17,7 +17,7 @@ from pyfirstorder import checks, files
 from pyfirstorder.config import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from pyfirstorder.problem import Array
@@ -66,9 +66,16 @@ def load(path: Path, job: Job, *, name: str, remedy: str) -> dict[str, Array] | 
     except (ValueError, TypeError, AttributeError):
         raise ValueError(f"{path}: expected a checkpoint, got a file of another kind") from None
     if differing:
-        others = ", ".join(differing)
-        raise ValueError(f"{name}: expected that of this job, got {path} of one with another {others}; {remedy}")
+        raise ValueError(
+            f"{name}: expected that of this job, got {path} of one that differs in {listed(differing)}; {remedy}"
+        )
     return arrays
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names as a sentence has them: a, b and c."""
+    *before, last = names
+    return f"{', '.join(before)} and {last}" if before else last
 
 
 def _line(value: Any) -> str:

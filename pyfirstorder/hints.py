@@ -174,6 +174,13 @@ def is_keras(value: object) -> bool:
     return any(kind.__module__.partition(".")[0] == "keras" for kind in type(value).__mro__)
 
 
+def divisor(largest: float) -> float:
+    """What numbers from 0 to the largest are divided by to lie in [0, 1]: 255 for images of bytes, most of them."""
+    if largest <= 1:
+        return 1.0
+    return 255.0 if 127 < largest <= 255 else largest
+
+
 def warn_of_radius(eps: Any, norm: Any, bounds: Any, stacklevel: int) -> None:
     """Warn of an ℓ∞ radius that reaches all of the box [0, 1]: that of 8/255 is often written 8.
 

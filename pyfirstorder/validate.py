@@ -90,7 +90,9 @@ def floats(name: str, value: object, on_device: bool = False) -> Array:
     if dtype not in _FLOATS:
         hint = ""
         if dtype.kind in "iub":
-            hint = f"; convert images with {arrays.conversion(name, value)} / 255"
+            largest = float(array.max()) if array.size and array.min() >= 0 else 0.0
+            scaled = f"images with {{}} / {hints.divisor(largest):g}" if largest > 1 else "with {}"
+            hint = f"; convert {scaled.format(arrays.conversion(name, value))}"
         elif dtype.kind == "f":
             hint = f"; convert with {arrays.conversion(name, value)}"
         raise TypeError(f"{name}: expected an array of float32 or float64, got {checks.describe(value)}{hint}")

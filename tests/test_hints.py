@@ -184,6 +184,23 @@ def test_the_lines_for_labels_work():
         np.testing.assert_array_equal(fo.pgd(NET, X, y, eps=0.1).x_adv, expected)
 
 
+@pytest.mark.parametrize(("largest", "divisor"), [(16, 16), (15, 15), (200, 255), (255, 255), (256, 256), (4095, 4095)])
+def test_images_are_told_to_be_divided_by_what_fits_them(largest, divisor):
+    x = np.zeros((4, 8))
+    x[2, 3], x[3] = largest / 2, largest  # the first row outside of the box does not hold the largest number
+    with pytest.raises(ValueError, match=rf"first in row 2, .*scale x into them, x / {divisor}$"):
+        fo.pgd(NET, x, Y, eps=0.1, bounds=(0, 1))
+    with pytest.raises(TypeError, match=rf"convert images with x.astype\(np.float32\) / {divisor}$"):
+        fo.pgd(NET, x.astype(np.uint16), Y, eps=0.1)
+    assert fo.project(np.zeros_like(x), eps=0.1, x=x / divisor, bounds=(0, 1)).shape == x.shape  # lies inside
+
+
+@pytest.mark.parametrize("x", [np.ones((4, 8), bool), np.eye(4, 8, dtype=int), -np.eye(4, 8, dtype=int)])
+def test_integers_that_are_no_images_are_told_to_be_converted_alone(x):
+    with pytest.raises(TypeError, match=r"; convert with x.astype\(np.float32\)$"):
+        fo.pgd(NET, x, Y, eps=0.1)
+
+
 def test_images_outside_the_box_are_told_to_be_scaled():
     with pytest.raises(ValueError, match=r"outside \[0, 1\] first in row 0, coordinate 0; scale x into them, x / 255"):
         fo.pgd(NET, X * 255, Y, eps=0.1, bounds=(0, 1))

@@ -49,8 +49,8 @@ def begin(output: Path, size: str, run: Run, overwrite: bool, written: Iterable[
         differing = sorted(name for name in {*found, *job} if found.get(name) != job.get(name))
         if differing:
             raise ValueError(
-                f"output: {output} holds a report with another {', '.join(differing)}; pass overwrite=True, or another "
-                "output"
+                f"output: {output} holds a report that differs in {checkpoints.listed(differing)}; pass "
+                "overwrite=True, or another output"
             )
     kept.mkdir(parents=True, exist_ok=True)
     _write(path, job)

@@ -154,9 +154,8 @@ class Trainer:
             return
         settings = ascent.arguments("pgd", {name: part for name, part in self.attack.items() if name != "eps"})
         hints.warn_of_radius(self.attack["eps"], settings["norm"], settings["bounds"], stacklevel=stacklevel + 1)
-        ends = np.where(
-            self.was_flat, Status.ZERO_GRADIENT, Status.STEPS_USED_UP
-        )  # one that overflows ends the training
+        # One that overflows is no end of its own here: it ends the training.
+        ends = np.where(self.was_flat, Status.ZERO_GRADIENT, Status.STEPS_USED_UP)
         warn_of_ends(ends[None], stacklevel=stacklevel + 1)
 
     def accuracy(self, rows: Array, labels: Array) -> float:
