@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyfirstorder import checks, files
+from pyfirstorder import checks, files, hints
 from pyfirstorder.config import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
     from pathlib import Path
 
     from pyfirstorder.problem import Array
@@ -67,15 +67,9 @@ def load(path: Path, job: Job, *, name: str, remedy: str) -> dict[str, Array] | 
         raise ValueError(f"{path}: expected a checkpoint, got a file of another kind") from None
     if differing:
         raise ValueError(
-            f"{name}: expected that of this job, got {path} of one that differs in {listed(differing)}; {remedy}"
+            f"{name}: expected that of this job, got {path} of one that differs in {hints.listed(differing)}; {remedy}"
         )
     return arrays
-
-
-def listed(names: Sequence[str]) -> str:
-    """Names as a sentence has them: a, b and c."""
-    *before, last = names
-    return f"{', '.join(before)} and {last}" if before else last
 
 
 def _line(value: Any) -> str:

@@ -253,6 +253,7 @@ def load_network(path: str | os.PathLike[str]) -> TwoLayerNetwork:
         raise ValueError(f"{path}: {error}") from error
 
 
+@hints.knows_other_names
 def random_network(
     in_features: int,
     hidden_features: int,
@@ -297,8 +298,9 @@ def random_network(
     hidden_features = checks.integer("hidden_features", hidden_features, 1, _MOST_FEATURES)
     parse_activation(activation)
     generator = np.random.default_rng(checks.integer("seed", seed, 0, 2**64 - 1))
-    if np.dtype(dtype).newbyteorder("=") not in _FLOATS:
-        raise TypeError(f"dtype: expected float32 or float64, got {np.dtype(dtype)}")
+    kind = checks.float_type("dtype", dtype)
+    if kind.newbyteorder("=") not in _FLOATS:
+        raise TypeError(f"dtype: expected float32 or float64, got {kind}")
     w = generator.standard_normal((hidden_features, in_features)).astype(dtype)
     signs = generator.integers(0, 2, hidden_features) * 2 - 1
     return TwoLayerNetwork(w, (signs / math.sqrt(hidden_features)).astype(dtype), activation=activation)

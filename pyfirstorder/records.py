@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from pyfirstorder import checkpoints, files
+from pyfirstorder import files, hints
 from pyfirstorder.config import __version__
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def refuse_to_replace(path: Path, own: Mapping[str, Array]) -> None:
     if differing:
         raise ValueError(
             f"output: expected a folder without an attack of other settings, got {path.parent}, whose attack differs "
-            f"in {checkpoints.listed(differing)}; choose another --output, or add --overwrite"
+            f"in {hints.listed(differing)}; choose another --output, or add --overwrite"
         )
 
 

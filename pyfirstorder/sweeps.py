@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pyfirstorder.validate import Points
 
 
+@hints.knows_other_names
 def robustness_curve(
     net: TwoLayerNetwork,
     x: Array,
@@ -84,8 +85,9 @@ def robustness_curve(
             arguments |= {"x_init": results[-1].x_adv, "random_start": False, "restarts": 1}
     else:
         results = attack(algorithm, net, x, y, radii=list(radii), **arguments)
-    hints.warn_of_radius(radii, arguments["norm"], arguments["bounds"], stacklevel=2)
-    warn_of_ends(np.concatenate([as_numpy(result.status) for result in results])[None], stacklevel=2)
+    statuses = np.concatenate([as_numpy(result.status) for result in results])
+    hints.warn_of_radius(radii, arguments["norm"], arguments["bounds"], stacklevel=3)  # beyond the decorator
+    warn_of_ends(statuses[None], stacklevel=3)
     for below, above in pairwise(results):
         _carry_over(below, above)
     kept = ("loss", "targeted", "on_invalid", "backend", "threads")
@@ -100,6 +102,7 @@ def robustness_curve(
     )
 
 
+@hints.knows_other_names
 def minimal_eps(
     net: TwoLayerNetwork,
     x: Array,
@@ -191,7 +194,7 @@ def minimal_eps(
         middle, is_open = _bisect(lower, upper, tol)
         if not trials and is_open.any():
             trials.append(np.where(is_open, middle, 0.0))
-    warn_of_ends(np.stack(statuses), stacklevel=2)
+    warn_of_ends(np.stack(statuses), stacklevel=3)  # beyond the decorator
     success = np.isfinite(upper)
     if points.invalid is not None:
         invalid = in_main_memory(points.invalid)

@@ -14,6 +14,7 @@ from pyfirstorder.training import train
 RNG = np.random.default_rng(0)
 NET = fo.TwoLayerNetwork(RNG.standard_normal((16, 8)), RNG.standard_normal((3, 16)))
 X, Y = RNG.random((4, 8)), np.array([0, 1, 2, 0])
+WITH_OPTIONS = ("distinct_maxima", "regularity")  # take those of pgd, too
 LABORATORY = [name for name in dynamics.__all__ if inspect.isfunction(getattr(dynamics, name))]
 
 
@@ -84,7 +85,7 @@ def test_names_that_the_laboratory_does_not_have_are_answered(call, words):
         call()
 
 
-@pytest.mark.parametrize("name", [name for name in LABORATORY if name != "distinct_maxima"])
+@pytest.mark.parametrize("name", [name for name in LABORATORY if name not in WITH_OPTIONS])
 def test_every_function_of_the_laboratory_says_what_it_has(name):
     with pytest.raises(TypeError, match=f"^{name} has no argument abacus; it has "):
         getattr(dynamics, name)(abacus=1)
@@ -116,9 +117,84 @@ def test_a_batch_where_one_sample_is_meant_is_answered_with_the_line_that_takes_
         dynamics.landscape(NET, X[0, :3], Y[0], plane, span=1.0)
 
 
-def test_an_argument_that_is_missing_is_said_by_python():
-    with pytest.raises(TypeError, match="missing 1 required keyword-only argument: 'eps'"):
-        fo.pgd(NET, X, Y)
+def test_a_plane_through_a_batch_is_answered_with_the_line_that_takes_one():
+    with pytest.raises(
+        ValueError, match=r"^plane: expected an origin of 8.*; a plane goes through one sample, x\[0\] "
+    ):
+        dynamics.landscape(NET, X[0], Y[0], dynamics.random_plane(X), span=1.0)
+    with pytest.raises(ValueError, match=r"directions of as many, got shapes \(7,\) and \(2, 7\)$"):
+        dynamics.landscape(NET, X[0], Y[0], dynamics.random_plane(X[0, :7]), span=1.0)
+
+
+MISFITS = {
+    "pgd": (lambda: fo.pgd(NET, X, Y), "pgd needs eps; it has net, x, y, eps, norm, "),
+    "apgd of two": (lambda: fo.apgd(NET, X), "apgd needs y and eps; it has net, x, y, eps, "),
+    "pgd by position": (
+        lambda: fo.pgd(NET, X, Y, 0.1),
+        "pgd takes net, x, y by position, got 4 arguments there; name the others: eps=, norm=, ",
+    ),
+    "forward": (lambda: fo.forward(NET), "forward needs x; it has net, x, backend, threads"),
+    "forward on": (lambda: fo.forward(NET, images=X), r"forward has no argument images; did you mean x\?"),
+    "predict": (lambda: fo.predict(NET, X, n_jobs=2), r"predict has no argument n_jobs; did you mean threads\?"),
+    "input_gradient": (lambda: fo.input_gradient(NET, X), "input_gradient needs y; it has net, x, y, loss, "),
+    "project": (lambda: fo.project(X), "project needs eps; it has delta, eps, norm, x, "),
+    "project on": (lambda: fo.project(X, epsilon=1), r"project has no argument epsilon; did you mean eps\?"),
+    "project by position": (
+        lambda: fo.project(X, 0.1),
+        "project takes delta by position, got 2 arguments there; name the others: eps=, norm=, x=, ",
+    ),
+    "random_network": (lambda: fo.random_network(8), "random_network needs hidden_features; it has in_features, "),
+    "random_network of": (
+        lambda: fo.random_network(n_features=8, hidden=3),
+        r"random_network has no argument n_features, hidden; did you mean in_features and hidden_features\?",
+    ),
+    "stationarity": (lambda: dynamics.stationarity(NET, X, Y), "stationarity needs x0 and eps; it has net, x_adv, y, "),
+    "robustness_curve": (lambda: fo.robustness_curve(NET, X, Y), "robustness_curve needs eps; it has net, x, y, eps, "),
+    "robustness_curve of": (
+        lambda: fo.robustness_curve(NET, X, Y, epsilons=[0.1], steps=3),
+        r"robustness_curve has no argument epsilons; did you mean eps\?",
+    ),
+    "regularity": (
+        lambda: dynamics.regularity(abacus=1),
+        "regularity needs net, x, y and eps; it has net, x, y, eps, ",
+    ),
+    "minimal_eps": (lambda: fo.minimal_eps(NET, X), "minimal_eps needs y; it has net, x, y, norm, eps_max, "),
+    "network": (lambda: fo.TwoLayerNetwork(X), "TwoLayerNetwork needs output_weight; it has hidden_weight, "),
+    "network of many": (
+        lambda: fo.TwoLayerNetwork(*[X] * 6),
+        "TwoLayerNetwork takes hidden_weight, output_weight, .*, activation by position, got 6 arguments there$",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MISFITS)
+def test_a_call_that_does_not_fit_is_answered_with_what_would(case):
+    call, words = MISFITS[case]
+    with pytest.raises(TypeError, match=f"^{words}"):
+        call()
+
+
+def test_a_type_that_is_none_is_named():
+    with pytest.raises(TypeError, match="dtype: expected float32 or float64, got 'nonsense'"):
+        fo.random_network(8, 3, dtype="nonsense")
+
+
+@pytest.mark.parametrize(
+    ("call", "meant"),
+    [
+        (lambda: fo.random_network(8, 3, activation="rely"), "relu"),
+        (lambda: fo.forward(NET, X, backend="gpu"), "cuda"),
+        (lambda: fo.forward(NET, X, backend="numpy"), "reference"),
+        (lambda: fo.forward(NET, X, backend="CPU"), "cpu"),
+        (lambda: fo.forward(NET, X, backend="nunba"), "numba"),
+        (lambda: fo.project(X, eps=1, norm="l_inf"), "linf"),
+        (lambda: fo.project(X, eps=1, norm="euclidean"), "l2"),
+        (lambda: fo.pgd(NET, X, Y, eps=1, random_start="spere"), "sphere"),
+    ],
+)
+def test_a_name_that_is_misspelt_is_answered_with_ours(call, meant):
+    with pytest.raises(ValueError, match=f"; did you mean '{meant}'\\?$"):
+        call()
 
 
 @pytest.mark.parametrize("function", [fo.pgd, fo.apgd, fo.evaluate])
@@ -130,7 +206,7 @@ def test_signatures_stay_exact(function):
 
 def test_every_name_that_is_suggested_is_an_argument():
     laboratory = (train, fo.certify, *(getattr(dynamics, name) for name in LABORATORY))
-    functions = (fo.pgd, fo.apgd, fo.evaluate, fo.TwoLayerNetwork, *laboratory)
+    functions = (fo.pgd, fo.apgd, fo.evaluate, fo.TwoLayerNetwork, fo.random_network, *laboratory)
     known = {name for function in functions for name in inspect.signature(function).parameters}
     assert set(hints._ARGUMENTS) <= known
 

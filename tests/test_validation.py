@@ -244,7 +244,7 @@ def test_a_backend_that_is_no_name_is_refused_by_name(name):
 
 @pytest.mark.parametrize("function", [fo.pgd, fo.apgd, fo.input_gradient, fo.forward, fo.project])
 def test_options_are_keyword_only(function):
-    with pytest.raises(TypeError, match="positional"):
+    with pytest.raises(TypeError, match="by position, got 5 arguments there; name the others: "):
         function(NET, X, Y, 0.1, "linf")
 
 

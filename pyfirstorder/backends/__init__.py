@@ -159,8 +159,6 @@ def get(name: str, on_device: bool = False) -> Backend:
             if not isinstance(backend, ImportError):
                 _warn_of_slow(backend)
                 return backend
-    if name not in _LOADERS:
-        raise ValueError(f"backend: expected 'auto' or one of {', '.join(map(repr, _LOADERS))}, got {name!r}")
     backend = _load(name)
     if isinstance(backend, ImportError):
         raise ImportError(f"backend {name!r} is not available: {backend}")

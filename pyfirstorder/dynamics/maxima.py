@@ -65,6 +65,7 @@ class Maxima(NamedTuple):
     spread: Array
 
 
+@hints.knows_other_names
 def distinct_maxima(
     net: TwoLayerNetwork,
     x: Array,
@@ -183,7 +184,7 @@ def distinct_maxima(
     ends = ended.x_adv.reshape(*shape, d)
     converged = residual.reshape(shape) <= shares[1]
     found = [_clusters(*sample, shares[0]) for sample in zip(ends, ended.loss.reshape(shape), converged, radii)]
-    hints.warn_of_radius(eps, norm, bounds, stacklevel=2)
+    hints.warn_of_radius(eps, norm, bounds, stacklevel=3)
     return Maxima(
         distinct=np.array([labels.max(initial=-1) + 1 for labels, _ in found], dtype=np.int64),
         labels=np.array([labels for labels, _ in found], dtype=np.int64).reshape(shape),

@@ -124,7 +124,7 @@ def random_plane(x: Array, *, seed: int = 0, dimensions: int = 2) -> Plane:
     Parameters
     ----------
     x : float32 or float64 array of d numbers, in any shape
-        One sample, the origin of the plane.
+        One sample, the origin of the plane.  A batch would be taken for one, as an image is: take ``x[0]`` of it.
     seed : int
         Seed of NumPy's default generator, which is not shared with anyone.
     dimensions : 1 or 2

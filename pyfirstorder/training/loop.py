@@ -232,10 +232,7 @@ class _Start(NamedTuple):
 def _dtype(value: DTypeLike | None, network: TwoLayerNetwork | None) -> np.dtype[Any]:
     if value is None:
         return np.dtype(np.float32) if network is None else network.dtype
-    try:
-        found = np.dtype(value)
-    except TypeError:
-        raise TypeError(f"dtype: expected float32 or float64, got {checks.describe(value)}") from None
+    found = checks.float_type("dtype", value)
     if found not in _FLOATS:
         raise ValueError(f"dtype: expected float32 or float64, got {found}")
     return found
