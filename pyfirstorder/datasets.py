@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from pyfirstorder import checks, files
+from pyfirstorder.summaries import summarise
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,6 +76,9 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def __repr__(self) -> str:
+        return summarise("Dataset", self.describe())
 
     @property
     def features(self) -> int:

@@ -17,6 +17,7 @@ from pyfirstorder import arrays, backends, checks, hints, validate
 from pyfirstorder.attacks import attack
 from pyfirstorder.problem import Status
 from pyfirstorder.results import as_numpy, warn_of_ends
+from pyfirstorder.summaries import summarise
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -82,7 +83,8 @@ class Evaluation:
     def __repr__(self) -> str:
         after = ", ".join(f"{name} {share:.2%}" for name, share in self.accuracy_after.items())
         stuck = f"; {self.zero_gradient} with a zero gradient" if self.zero_gradient else ""
-        return f"Evaluation(clean {self.clean_accuracy:.2%}, robust {self.robust_accuracy:.2%}: {after}{stuck})"
+        robust = f"robust {self.robust_accuracy:.2%}: {after}{stuck}"
+        return summarise("Evaluation", f"clean {self.clean_accuracy:.2%}", robust)
 
 
 def stages(outputs: int) -> tuple[Stage, ...]:

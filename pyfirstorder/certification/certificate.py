@@ -18,6 +18,7 @@ from pyfirstorder.certification.functionals import upper_bounds
 from pyfirstorder.certification.objectives import functionals, loss_bounds
 from pyfirstorder.certification.region import hidden, region, relaxations, share, unit_of
 from pyfirstorder.results import as_numpy
+from pyfirstorder.summaries import counted, extent, summarise
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -75,6 +76,10 @@ class Certificate:
         if self.certified is None:
             return None
         return float(np.mean(self.certified)) if len(self.certified) else float("nan")
+
+    def __repr__(self) -> str:
+        certified = "" if self.certified is None else f"{np.count_nonzero(self.certified)} certified"
+        return summarise("Certificate", counted(len(self.bound)), self.method, certified, extent("bound", self.bound))
 
     def gap(self, result: AttackResult) -> Array:
         """``bound - attained`` of an attack, see `certification.gap`."""

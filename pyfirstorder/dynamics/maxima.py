@@ -11,6 +11,7 @@ import numpy as np
 from pyfirstorder import api, checks, hints, validate
 from pyfirstorder.ascent import ascent_of
 from pyfirstorder.dynamics.points import flat_bounds
+from pyfirstorder.summaries import counted, extent, summarise
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -63,6 +64,11 @@ class Maxima(NamedTuple):
     loss: Array
     x_adv: Array
     spread: Array
+
+    def __repr__(self) -> str:
+        samples, starts = self.labels.shape
+        share = f"{np.count_nonzero(self.converged)} of {self.converged.size} ends converged"
+        return summarise("Maxima", counted(samples), counted(starts, "start"), share, extent("distinct", self.distinct))
 
 
 @hints.knows_other_names

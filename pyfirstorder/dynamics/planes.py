@@ -23,6 +23,7 @@ from pyfirstorder.dynamics.points import (
     orthonormal,
     same_size,
 )
+from pyfirstorder.summaries import counted, summarise
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -56,6 +57,9 @@ class Plane(NamedTuple):
 
     origin: Array
     directions: Array
+
+    def __repr__(self) -> str:
+        return summarise("Plane", counted(np.size(self.origin), "number"), counted(len(self.directions), "direction"))
 
     def coordinates(self, points: ArrayLike) -> Array:
         """Coordinates (..., n) of the projections of points (..., d) onto the plane."""

@@ -18,6 +18,7 @@ from pyfirstorder.dynamics.curvature import METHODS, blocks, largest_eigenvalue
 from pyfirstorder.dynamics.feasibility import lengths, require_feasible
 from pyfirstorder.dynamics.tolerance import ROUNDINGS, tolerances
 from pyfirstorder.problem import PIECEWISE_LINEAR, Ball
+from pyfirstorder.summaries import counted, extent, summarise
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -96,6 +97,12 @@ class Stationarity:
     slack: Array
     free: Array
     linear_region: bool
+
+    def __repr__(self) -> str:
+        numbers = [(kind, int(np.count_nonzero(self.verdict == kind))) for kind in Verdict]
+        found = [f"{number} {kind.name.lower().replace('_', ' ')}" for kind, number in numbers if number]
+        where = "in their linear regions" if self.linear_region else ""
+        return summarise("Stationarity", counted(len(self.verdict)), *found, where, extent("residual", self.residual))
 
 
 @hints.knows_other_names

@@ -18,6 +18,7 @@ from pyfirstorder.ascent import ascent_of
 from pyfirstorder.dynamics.tolerance import tolerances
 from pyfirstorder.results import as_numpy, in_kind_of, warn_of_ends
 from pyfirstorder.settings import DEFAULT_SPARSE_FRACTION, MOST_STEPS
+from pyfirstorder.summaries import counted, extent, summarise
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -65,6 +66,18 @@ class Trajectories:
     tol: Array
     steps_to_tolerance: Array
     result: AttackResult
+
+    def __repr__(self) -> str:
+        samples, iterates = self.loss.shape
+        reached = self.steps_to_tolerance[self.steps_to_tolerance >= 0]
+        median = f" (median step {np.median(reached):.6g})" if len(reached) else ""
+        return summarise(
+            "Trajectories",
+            counted(samples),
+            counted(iterates, "iterate") + ("" if self.iterates is None else f" of shape {self.iterates.shape[2:]}"),
+            f"{len(reached)} within tolerance{median}",
+            extent("loss", self.loss),
+        )
 
 
 @hints.knows_other_names
