@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     Job = Mapping[str, str]
 
-_JOB = "job"  # the array with the fingerprint
-
 
 def fingerprint(**settings: Any) -> dict[str, str]:
     """A line of text for each setting, and one for the version, which may compute other numbers."""
@@ -43,7 +41,7 @@ def digest(arrays: Iterable[Array]) -> str:
 
 def save(path: Path, job: Job, arrays: Mapping[str, Any]) -> None:
     """Put down where a job stands, in place of what was put down before."""
-    files.write_npz(path, {**arrays, _JOB: np.array(json.dumps(job, sort_keys=True))})
+    files.write_npz(path, {**arrays, files.JOB: np.array(json.dumps(job, sort_keys=True))})
 
 
 def load(path: Path, job: Job, *, name: str, remedy: str) -> dict[str, Array] | None:
@@ -58,10 +56,10 @@ def load(path: Path, job: Job, *, name: str, remedy: str) -> dict[str, Array] | 
     if not path.exists():
         return None
     arrays = files.read_npz(path, (), None)
-    if _JOB not in arrays:
+    if files.JOB not in arrays:
         raise ValueError(f"{name}: expected that of this job, got {path}, which is of none; {remedy}")
     try:
-        found = json.loads(str(arrays.pop(_JOB)))
+        found = json.loads(str(arrays.pop(files.JOB)))
         differing = sorted(part for part in {*found, *job} if found.get(part) != job.get(part))
     except (ValueError, TypeError, AttributeError):
         raise ValueError(f"{path}: expected a checkpoint, got a file of another kind") from None

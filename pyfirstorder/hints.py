@@ -160,6 +160,11 @@ def no_argument(function: str, unknown: Iterable[str], known: Iterable[str]) -> 
     )
 
 
+def argument_meant(name: str, known: Iterable[str]) -> str | None:
+    """Which of the known names of arguments another name stands for, if any."""
+    return next(iter(_meant(name, sorted(known), _ARGUMENTS)), None)
+
+
 def did_you_mean(value: str, allowed: Iterable[str]) -> str:
     """The end of a message about a name that is not among those allowed; empty where nothing is like it."""
     meant = _meant(value, list(allowed), _VALUES)
