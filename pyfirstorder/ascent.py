@@ -6,7 +6,7 @@ import inspect
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
-from pyfirstorder import checks, hints
+from pyfirstorder import boxes, checks, hints
 from pyfirstorder.attacks import attack
 from pyfirstorder.results import as_numpy, in_kind_of, warn_of_ends
 from pyfirstorder.settings import ALGORITHMS, DEFAULT_RHO, DEFAULT_SPARSE_FRACTION
@@ -184,7 +184,7 @@ def pgd(
         backend=backend,
         threads=threads,
     )[0]
-    hints.warn_of_radius(eps, norm, bounds, stacklevel=3)
+    boxes.warn_of_radius(eps, norm, bounds)
     warn_of_ends(as_numpy(result.status)[None], stacklevel=3)  # beyond the decorator
     return in_kind_of(x, result)
 
@@ -289,7 +289,7 @@ def apgd(
         backend=backend,
         threads=threads,
     )[0]
-    hints.warn_of_radius(eps, norm, bounds, stacklevel=3)
+    boxes.warn_of_radius(eps, norm, bounds)
     warn_of_ends(as_numpy(result.status)[None], stacklevel=3)  # beyond the decorator
     return in_kind_of(x, result)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from pyfirstorder import arrays, backends, checks, hints, validate
+from pyfirstorder import arrays, backends, boxes, checks, hints, validate
 from pyfirstorder.attacks import attack
 from pyfirstorder.problem import Status
 from pyfirstorder.results import as_numpy, warn_of_ends
@@ -190,7 +190,7 @@ def evaluate(
         fell_to[stands & _misclassifies(net, as_numpy(end.output), labels) & (statuses[-1] != Status.NOT_FINITE)] = (
             number
         )
-    hints.warn_of_radius(eps, norm, bounds, stacklevel=3)
+    boxes.warn_of_radius(eps, norm, bounds)
     warn_of_ends(np.stack(statuses), stacklevel=3)  # beyond the decorator
     has_zero_gradient = (np.stack(statuses) == Status.ZERO_GRADIENT).any(axis=0) & (fell_to < 0)
     return _in_kind_of(x, summary(fell_to, x_adv.reshape(points.shape), order, has_zero_gradient))

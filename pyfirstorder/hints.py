@@ -9,11 +9,8 @@ import difflib
 import functools
 import inspect
 import os
-import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
-
-import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -81,7 +78,6 @@ _VALUES = {
     "cpu": "native",
     "reference": "numpy",
 }
-_NAMES_OF_LINF = ("linf", "inf", "infinity")
 # Of difflib's ratio: "steps" and "eps" have 0.75, and so have "rely" and "relu".
 _ALIKE_ARGUMENTS, _ALIKE_VALUES = 0.8, 0.75
 _MODELS = {  # packages of what a model is made of, the first that is found
@@ -226,35 +222,3 @@ def divisor(largest: float) -> float:
     if largest <= 1:
         return 1.0
     return 255.0 if 127 < largest <= 255 else largest
-
-
-def warn_of_radius(eps: Any, norm: Any, bounds: Any, stacklevel: int) -> None:
-    """Warn of an ℓ∞ radius that reaches all of the box [0, 1]: that of 8/255 is often written 8.
-
-    Called when the arguments are known to be right.  What it advises is true of every function that has them.
-    """
-    if bounds is None or (type(eps) in (int, float) and eps <= 1) or str(norm).lower() not in _NAMES_OF_LINF:
-        return
-    largest = _largest_finite(eps)
-    if largest > 1 and all(_is_everywhere(side, value) for side, value in zip(bounds, (0, 1))):
-        warnings.warn(
-            f"eps: every point of the box [0, 1] is within {largest:g}, which is in units of x: {largest:g} grey "
-            f"levels of 255 are eps={largest:g}/255, and the box alone is eps=1",
-            stacklevel=stacklevel + 1,
-        )
-
-
-def _largest_finite(values: Any) -> float:
-    """The largest finite number; 0 where there is none, or where NumPy cannot look at them."""
-    try:
-        array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError, RuntimeError):  # such as numbers on a GPU
-        return 0.0
-    return float(np.max(array, initial=0.0, where=np.isfinite(array)))
-
-
-def _is_everywhere(side: Any, value: float) -> bool:
-    try:
-        return bool(np.all(np.asarray(side) == value))
-    except (TypeError, ValueError, RuntimeError):
-        return False

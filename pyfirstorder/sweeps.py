@@ -86,8 +86,8 @@ def robustness_curve(
     else:
         results = attack(algorithm, net, x, y, radii=list(radii), **arguments)
     statuses = np.concatenate([as_numpy(result.status) for result in results])
-    hints.warn_of_radius(radii, arguments["norm"], arguments["bounds"], stacklevel=3)  # beyond the decorator
-    warn_of_ends(statuses[None], stacklevel=3)
+    boxes.warn_of_radius(radii, arguments["norm"], arguments["bounds"])
+    warn_of_ends(statuses[None], stacklevel=3)  # beyond the decorator
     for below, above in pairwise(results):
         _carry_over(below, above)
     kept = ("loss", "targeted", "on_invalid", "backend", "threads")

@@ -307,6 +307,9 @@ WITH_A_BOX = {
     "trace": lambda eps, bounds: dynamics.trace(NET, X, Y, eps=eps, bounds=bounds, steps=2),
     "stationarity": of_stationarity,
     "distinct_maxima": of_maxima,
+    "regularity": lambda eps, bounds: dynamics.regularity(
+        NET, X, Y, eps=eps, norm="linf", bounds=bounds, starts=2, steps=2
+    ),
     "train": of_training,
 }
 

@@ -224,7 +224,7 @@ def certify(
     ]
     bound, margin, best = (None if any(p is None for p in piece) else np.concatenate(piece) for piece in zip(*parts))
     assert bound is not None
-    hints.warn_of_radius(eps, norm, bounds, stacklevel=3)
+    boxes.warn_of_radius(eps, norm, bounds)
     return Certificate(bound, margin, None if margin is None else margin < 0, how, best)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from pyfirstorder import api, checks, hints, validate
+from pyfirstorder import api, boxes, checks, hints, validate
 from pyfirstorder.ascent import ascent_of
 from pyfirstorder.dynamics.points import flat_bounds
 from pyfirstorder.summaries import counted, extent, summarise
@@ -129,6 +129,11 @@ def distinct_maxima(
     TypeError, ValueError
         If an argument is of the wrong kind or value; the message names it.
 
+    Warns
+    -----
+    UserWarning
+        If an ℓ∞ radius reaches all of the box [0, 1]: see `pgd`.
+
     Notes
     -----
     The count is a lower bound of the number of first-order points that attract the ascent, up to ``distance``: what no
@@ -190,7 +195,7 @@ def distinct_maxima(
     ends = ended.x_adv.reshape(*shape, d)
     converged = residual.reshape(shape) <= shares[1]
     found = [_clusters(*sample, shares[0]) for sample in zip(ends, ended.loss.reshape(shape), converged, radii)]
-    hints.warn_of_radius(eps, norm, bounds, stacklevel=3)
+    boxes.warn_of_radius(eps, norm, bounds)
     return Maxima(
         distinct=np.array([labels.max(initial=-1) + 1 for labels, _ in found], dtype=np.int64),
         labels=np.array([labels for labels, _ in found], dtype=np.int64).reshape(shape),

@@ -238,7 +238,7 @@ def stationarity(
                 if is_stationary:
                     verdict[row] = _verdict(terms, at, first, row, found, zero, method)
     warn_of_overflow("gradient or curvature", gradient, size, stacklevel=3)  # beyond the decorator
-    hints.warn_of_radius(eps, norm, bounds, stacklevel=3)
+    boxes.warn_of_radius(eps, norm, bounds)
     return Stationarity(
         verdict=verdict,
         residual=residual,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from pyfirstorder import checks, hints, validate
+from pyfirstorder import boxes, checks, hints, validate
 from pyfirstorder.arrays import in_main_memory
 from pyfirstorder.ascent import ascent_of
 from pyfirstorder.dynamics.tolerance import tolerances
@@ -192,7 +192,7 @@ def trace(
         backend=backend,
         threads=threads,
     )
-    hints.warn_of_radius(eps, norm, bounds, stacklevel=3)
+    boxes.warn_of_radius(eps, norm, bounds)
     warn_of_ends(as_numpy(result.status)[None], stacklevel=3)  # beyond the decorator
     assert result.trace is not None
     recorded = result.trace

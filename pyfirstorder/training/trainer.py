@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyfirstorder import api, ascent, backends, checks, hints, validate
+from pyfirstorder import api, ascent, backends, boxes, checks, validate
 from pyfirstorder.backends.reference.attack import take_objective
 from pyfirstorder.gradients import Parameters, weight_gradients
 from pyfirstorder.network import TwoLayerNetwork
@@ -153,7 +153,7 @@ class Trainer:
         if self.attack is None:
             return
         settings = ascent.arguments("pgd", {name: part for name, part in self.attack.items() if name != "eps"})
-        hints.warn_of_radius(self.attack["eps"], settings["norm"], settings["bounds"], stacklevel=stacklevel + 1)
+        boxes.warn_of_radius(self.attack["eps"], settings["norm"], settings["bounds"])
         # One that overflows is no end of its own here: it ends the training.
         ends = np.where(self.was_flat, Status.ZERO_GRADIENT, Status.STEPS_USED_UP)
         warn_of_ends(ends[None], stacklevel=stacklevel + 1)
