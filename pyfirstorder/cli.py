@@ -40,6 +40,7 @@ try:
         bar_of,
         bounds_of,
         columns_of,
+        described,
         no_bounds,
         numbers_of,
     )
@@ -159,7 +160,7 @@ def attack(
         hint = f"\nhint: most of these may have been trained on; --held-out {HELD_OUT} attacks what train leaves out"
     if limit is not None:
         dataset = dataset.first(checks.integer("limit", limit, 1, 2**63 - 1))
-    console.print(f"{net!r}\n{dataset.describe()}{hint}", highlight=False, soft_wrap=True)
+    console.print(f"{net!r}\n{described(dataset)}{hint}", highlight=False, soft_wrap=True)
     radii = validate.increasing("eps", numbers_of("eps", eps))
     options = {
         "algorithm": algorithm,

@@ -12,6 +12,8 @@ try:
 except ImportError as error:
     raise ImportError('the command line needs typer and rich: pip install "pyfirstorder[cli]"') from error
 
+import numpy as np
+
 from pyfirstorder import hints
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ def bar_of(console: Console, *extra: str) -> Progress:
         *map(TextColumn, extra),
         console=console,
         transient=True,  # so that an error does not stand below a bar that will never move
+        disable=not console.is_terminal,  # elsewhere only an empty line would be left of it
     )
 
 
@@ -86,16 +89,36 @@ def bounds_of(text: str | None, dataset: Dataset) -> tuple[float, float] | None:
     return sides[0], sides[1]
 
 
+def described(dataset: Dataset) -> str:
+    """Name and size, and a note where a division by the largest number of the type leaves images dark."""
+    if dataset.scale == 1:
+        return dataset.describe()
+    _, largest, seen = _range_of(dataset)
+    stored = round(largest * dataset.scale)
+    if not stored or hints.divisor(stored) == dataset.scale:
+        return dataset.describe()
+    return (
+        f"{dataset.describe()}\nnote: {seen} are at most {stored}, so at most {largest:.3g} after that; "
+        f"store x / {stored} as floats to have them fill [0, 1]"
+    )
+
+
 def no_bounds(dataset: Dataset) -> str:
     """What to say of numbers that are attacked without a box: which one would hold them."""
-    first = dataset.block(0, _LOOKED_AT)[0]
-    smallest, largest = float(first.min(initial=0)), float(first.max(initial=0))
+    smallest, largest, seen = _range_of(dataset)
     box = f"0,{hints.divisor(largest):g}" if smallest >= 0 else "LOWER,UPPER"
-    seen = "those here" if len(first) == len(dataset) else "the first of them"
     return (
         f"no bounds: numbers of {dataset.stored.dtype} may be anything; {seen} lie in [{smallest:g}, {largest:g}], and "
         f"--bounds {box} would keep them in a box"
     )
+
+
+def _range_of(dataset: Dataset) -> tuple[float, float, str]:
+    """The smallest number and the largest, zero among them, and which ones were looked at."""
+    first = dataset.block(0, _LOOKED_AT)[0]
+    seen = "those here" if len(first) == len(dataset) else "the first of them"
+    low, high = (float(which.reduce(first, axis=None, initial=0)) for which in (np.fmin, np.fmax))  # beside any NaN
+    return low, high, seen
 
 
 def columns_of(table: Table, *headers: str, justify: Literal["left", "right"] = "left") -> Table:

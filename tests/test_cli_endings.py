@@ -41,9 +41,9 @@ def train(files, out, *arguments):
     return run("train", files / "unit.npz", *fixed, *arguments)
 
 
-def attack(files, out, *arguments, data="unit.npz", eps="0.1,0.3"):
+def attack(files, out, *arguments, data="unit.npz", eps="0.1,0.3", net=None):
     fixed = ["--eps", eps, "--steps", 5, "--output", out]
-    return run("attack", files / "net.npz", files / data, *fixed, *arguments)
+    return run("attack", net or files / "net.npz", files / data, *fixed, *arguments)
 
 
 def last_line(done, code=2):
@@ -129,6 +129,25 @@ def test_numbers_without_bounds_are_told_their_box(files, tmp_path):
         assert "lie in [0, 16], and --bounds 0,16 would keep them in a box" in done.output
     assert "--bounds 0,1 would keep" in attack(files, tmp_path / "b").output
     assert "x / 16" in last_line(attack(files, tmp_path / "c", "--bounds", "0,1", data="sixteen.npz"))
+
+
+def test_images_that_are_dark_after_the_division_are_told_what_fits_them(files, tmp_path):
+    with np.load(files / "sixteen.npz") as stored:
+        x, y = stored["x"], stored["y"]
+    np.savez(tmp_path / "bytes.npz", x=x.astype(np.uint8), y=y)
+    np.savez(tmp_path / "full.npz", x=(15 * x).astype(np.uint8), y=y)
+    np.savez(tmp_path / "wide.npz", x=x.astype(int), y=y)
+    small = ["--hidden", 4, "--epochs", 1, "-o", tmp_path / "net.npz", "--overwrite"]
+    told = "note: those here are at most 16, so at most 0.0627 after that; store x / 16 as floats"
+    assert told in run("train", tmp_path / "bytes.npz", *small).output
+    assert told in attack(tmp_path, tmp_path / "a", data="bytes.npz", net=files / "net.npz").output
+    assert "note" not in run("train", tmp_path / "full.npz", *small).output
+    line = last_line(run("train", tmp_path / "wide.npz", *small))
+    assert line.endswith("got int64; to have numbers in [0, 1] store x / 16")
+
+
+def test_no_empty_line_is_left_of_a_bar_where_there_is_no_terminal(files, tmp_path):
+    assert "" not in train(files, tmp_path).output.splitlines()
 
 
 def test_a_checkpoint_of_another_job_is_refused_with_the_option_that_replaces_it(files, tmp_path, monkeypatch):

@@ -26,6 +26,7 @@ from pyfirstorder.options import (
     Threads,
     bar_of,
     bounds_of,
+    described,
     no_bounds,
     number_of,
 )
@@ -109,7 +110,7 @@ def train(
     if not len(rest):
         held = f"{len(validation)} of {len(everything)} are held out"
         raise ValueError(f"data: expected at least one sample to train on, got none: {held}")
-    console.print(f"{everything.describe()}, {len(validation)} of them held out", highlight=False)
+    console.print(f"{described(everything)}\n{len(validation)} of them held out", highlight=False, soft_wrap=True)
     adversary = {
         "eps": None if adversarial_eps is None else number_of("adversarial_eps", adversarial_eps),
         "norm": adversarial_norm,
