@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyfirstorder import arrays, backends, boxes, validate
+from pyfirstorder import arrays, backends, boxes, hints, validate
 from pyfirstorder.arrays import is_on_device
 from pyfirstorder.attacks import make_objective
 from pyfirstorder.problem import Array, Ball
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pyfirstorder.network import TwoLayerNetwork
 
 
+@hints.knows_other_names
 def forward(net: TwoLayerNetwork, x: Array, *, backend: str = "auto", threads: int | None = None) -> Array:
     """The network's outputs ``A σ(W x + b) + c``.
 
@@ -67,10 +68,11 @@ def _forward(net: TwoLayerNetwork, x: Array, backend: str, threads: int | None) 
     output = backends.get(validate.backend(backend), is_on_device(points.rows)).forward(
         net.weights(points.rows.dtype), points.rows, validate.threads(threads)
     )
-    warn_of_overflow("output", output, stacklevel=3)
+    warn_of_overflow("output", output, stacklevel=4)  # beyond the decorator
     return output[:, 0] if net.scalar_output else output
 
 
+@hints.knows_other_names
 def predict(net: TwoLayerNetwork, x: Array, *, backend: str = "auto", threads: int | None = None) -> Array:
     """The predicted class of each sample: index of its largest output, or the sign -1 or +1 of a single one.
 
@@ -90,11 +92,15 @@ def predict(net: TwoLayerNetwork, x: Array, *, backend: str = "auto", threads: i
     with arrays.place_of(x):
         validate.network(net)
         output = _forward(net, x, backend, threads)
-        if net.out_features == 1:
-            return arrays.give(np.where(output.reshape(-1) > 0, 1, -1), x)
-        return arrays.give(np.argmax(output, axis=1), x)
+        return arrays.give(classes_of(output.reshape(-1, net.out_features)), x)
 
 
+def classes_of(output: Array) -> Array:
+    """What `predict` makes of outputs (B, k)."""
+    return np.where(output[:, 0] > 0, 1, -1) if output.shape[1] == 1 else np.argmax(output, axis=1)
+
+
+@hints.knows_other_names
 def input_gradient(
     net: TwoLayerNetwork,
     x: Array,
@@ -159,10 +165,11 @@ def input_gradient(
         count = validate.threads(threads)
         objective = make_objective(net, points.rows, y, loss, targeted, chosen, count)
         value, gradient, _ = chosen.input_gradient(net.weights(points.rows.dtype), points.rows, objective, count)
-        warn_of_overflow("loss or gradient", value, gradient, stacklevel=2)
+        warn_of_overflow("loss or gradient", value, gradient, stacklevel=3)  # beyond the decorator
         return arrays.give(value, x), arrays.give(gradient.reshape(points.shape), x)
 
 
+@hints.knows_other_names
 def project(
     delta: Array,
     *,

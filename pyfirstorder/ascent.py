@@ -6,7 +6,7 @@ import inspect
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
-from pyfirstorder import arrays, checks, hints
+from pyfirstorder import arrays, boxes, checks, hints
 from pyfirstorder.attacks import attack
 from pyfirstorder.results import as_numpy, in_kind_of, warn_of_ends
 from pyfirstorder.settings import ALGORITHMS, DEFAULT_RHO, DEFAULT_SPARSE_FRACTION
@@ -133,6 +133,8 @@ def pgd(
 
     Warns
     -----
+    UserWarning
+        If an ℓ∞ radius reaches all of the box [0, 1], as 8 in the place of 8/255 does.
     ZeroGradientWarning
         If the gradient of a sample was exactly zero.
     NotFiniteWarning
@@ -183,7 +185,7 @@ def pgd(
             backend=backend,
             threads=threads,
         )[0]
-        hints.warn_of_radius(eps, norm, bounds, stacklevel=3)
+        boxes.warn_of_radius(eps, norm, bounds)
         warn_of_ends(as_numpy(result.status)[None], stacklevel=3)  # beyond the decorator
         return in_kind_of(x, result)
 
@@ -243,6 +245,8 @@ def apgd(
 
     Warns
     -----
+    UserWarning
+        If an ℓ∞ radius reaches all of the box [0, 1]: see `pgd`.
     ZeroGradientWarning
         If the gradient of a sample was exactly zero.
     NotFiniteWarning
@@ -287,7 +291,7 @@ def apgd(
             backend=backend,
             threads=threads,
         )[0]
-        hints.warn_of_radius(eps, norm, bounds, stacklevel=3)
+        boxes.warn_of_radius(eps, norm, bounds)
         warn_of_ends(as_numpy(result.status)[None], stacklevel=3)  # beyond the decorator
         return in_kind_of(x, result)
 

@@ -88,6 +88,11 @@ class Sweep:
             if note is not None:
                 note(begin, begin + len(x))
 
+    def check(self) -> None:
+        """Refuse, or warn of, arguments of the attack before anything is read or written: they attack no sample."""
+        x, y = self.dataset.block(0, 0)
+        fo.robustness_curve(self.net, x, self._targets(y), eps=self.eps, **self.options)
+
     def state(self) -> dict[str, Any]:
         """What is known of the samples so far, besides the arrays that have a row for each."""
         counts = (self.clean_right, self.clean_failed, self.zero_gradient, self.not_finite)

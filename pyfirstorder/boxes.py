@@ -1,19 +1,27 @@
-"""The argument ``bounds``: the box that adversarial examples stay in, checked and rounded inwards to the type of x."""
+"""The argument ``bounds``: the box that adversarial examples stay in, checked and rounded inwards to the type of x.
+
+A radius that makes the ball hold all of the box is warned of here as well.
+"""
 
 from __future__ import annotations
 
+import warnings
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from pyfirstorder import arrays, checks
+from pyfirstorder import arrays, checks, hints, validate
+from pyfirstorder.backends import level_of_caller
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pyfirstorder.problem import Array
     from pyfirstorder.validate import Points
+
+
+_NOT_AN_OVERSHOOT = 2  # points of [0, 1] that were moved stay below it
 
 
 def bounds(value: object, points: Points, name: str = "x") -> tuple[Array, Array] | None:
@@ -93,16 +101,52 @@ def _require_inside(name: str, points: Points, box: _Box) -> None:
         raise ValueError(
             f"{name}: expected values within bounds, got {rows[row, j]} outside "
             f"[{box.exact[0][j]:g}, {box.exact[1][j]:g}] "
-            f"first in row {row}, coordinate {j}; {_into_the_box(name, rows[row].max(), box)}"
+            f"first in row {row}, coordinate {j}; {_into_the_box(name, points, box)}"
         )
 
 
-def _into_the_box(name: str, largest: float, box: _Box) -> str:
-    """What makes points lie inside: images of 0 to 255 are divided, others are clipped."""
-    is_of_bytes = 2 < largest <= 255 and (box.exact[0] == 0).all() and (box.exact[1] == 1).all()
-    return f"scale {name} into them, {name} / 255" if is_of_bytes else f"scale {name} into them, or clip it to them"
+def _into_the_box(name: str, points: Points, box: _Box) -> str:
+    """What makes points lie inside: images of 0 to 255, or to another number, are divided, others are clipped."""
+    rows = points.rows if points.invalid is None else points.rows[~points.invalid]
+    largest = float(rows.max())
+    is_unit = (box.exact[0] == 0).all() and (box.exact[1] == 1).all()
+    if is_unit and rows.min() >= 0 and largest > _NOT_AN_OVERSHOOT:
+        return f"scale {name} into them, {name} / {hints.divisor(largest):g}"
+    return f"scale {name} into them, or clip it to them"
 
 
 def _inwards(rounded: Array, exact: Array, inside: float) -> Array:
     beyond = rounded < exact if inside > 0 else rounded > exact
     return np.ascontiguousarray(np.where(beyond, np.nextafter(rounded, rounded.dtype.type(inside)), rounded))
+
+
+def warn_of_radius(eps: Any, norm: Any, bounds: Any) -> None:
+    """Warn of an ℓ∞ radius that reaches all of the box [0, 1]: that of 8/255 is often written 8.
+
+    Called when the arguments are known to be right.  What it advises is true of every function that has them.
+    """
+    if bounds is None or (type(eps) in (int, float) and eps <= 1) or validate.norm(norm) != "linf":
+        return
+    largest = _largest_finite(eps)
+    if largest > 1 and all(_is_everywhere(side, value) for side, value in zip(bounds, (0, 1))):
+        warnings.warn(
+            f"eps: every point of the box [0, 1] is within {largest:g}, which is in units of x: {largest:g} grey "
+            f"levels of 255 are eps={largest:g}/255, and the box alone is eps=1",
+            stacklevel=level_of_caller(),
+        )
+
+
+def _largest_finite(values: Any) -> float:
+    """The largest finite number; 0 where there is none, or where NumPy cannot look at them."""
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError, RuntimeError):  # such as numbers on a GPU
+        return 0.0
+    return float(np.max(array, initial=0.0, where=np.isfinite(array)))
+
+
+def _is_everywhere(side: Any, value: float) -> bool:
+    try:
+        return bool(np.all(np.asarray(side) == value))
+    except (TypeError, ValueError, RuntimeError):
+        return False

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyfirstorder import checks, files
+from pyfirstorder import checks, files, hints
 from pyfirstorder.config import __version__
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from pyfirstorder.problem import Array
 
     Job = Mapping[str, str]
-
-_JOB = "job"  # the array with the fingerprint
 
 
 def fingerprint(**settings: Any) -> dict[str, str]:
@@ -43,7 +41,7 @@ def digest(arrays: Iterable[Array]) -> str:
 
 def save(path: Path, job: Job, arrays: Mapping[str, Any]) -> None:
     """Put down where a job stands, in place of what was put down before."""
-    files.write_npz(path, {**arrays, _JOB: np.array(json.dumps(job, sort_keys=True))})
+    files.write_npz(path, {**arrays, files.JOB: np.array(json.dumps(job, sort_keys=True))})
 
 
 def load(path: Path, job: Job, *, name: str, remedy: str) -> dict[str, Array] | None:
@@ -58,16 +56,17 @@ def load(path: Path, job: Job, *, name: str, remedy: str) -> dict[str, Array] | 
     if not path.exists():
         return None
     arrays = files.read_npz(path, (), None)
-    if _JOB not in arrays:
+    if files.JOB not in arrays:
         raise ValueError(f"{name}: expected that of this job, got {path}, which is of none; {remedy}")
     try:
-        found = json.loads(str(arrays.pop(_JOB)))
+        found = json.loads(str(arrays.pop(files.JOB)))
         differing = sorted(part for part in {*found, *job} if found.get(part) != job.get(part))
     except (ValueError, TypeError, AttributeError):
         raise ValueError(f"{path}: expected a checkpoint, got a file of another kind") from None
     if differing:
-        others = ", ".join(differing)
-        raise ValueError(f"{name}: expected that of this job, got {path} of one with another {others}; {remedy}")
+        raise ValueError(
+            f"{name}: expected that of this job, got {path} of one that differs in {hints.listed(differing)}; {remedy}"
+        )
     return arrays
 
 

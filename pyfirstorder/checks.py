@@ -73,6 +73,14 @@ def real(name: str, value: object, smallest: float, largest: float) -> float:
     return number
 
 
+def float_type(name: str, value: Any) -> np.dtype[Any]:
+    """What NumPy takes for a type; whether it is one of those that are computed in is for the caller to say."""
+    try:
+        return np.dtype(value)
+    except TypeError:
+        raise TypeError(f"{name}: expected float32 or float64, got {describe(value)}") from None
+
+
 def as_float(value: Any) -> float:
     """The number in float64, infinity where it is beyond its range."""
     try:

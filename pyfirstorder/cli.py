@@ -8,10 +8,8 @@ Whatever a command writes appears under its name only when it is complete.
 from __future__ import annotations
 
 import math
-import re
 import sys
 from contextlib import contextmanager
-from functools import wraps
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,6 +26,7 @@ try:
     from rich.markup import escape
     from rich.table import Table
 
+    from pyfirstorder.endings import going_on, in_lines
     from pyfirstorder.options import (
         HELD_OUT,
         Backend,
@@ -40,6 +39,9 @@ try:
         Threads,
         bar_of,
         bounds_of,
+        columns_of,
+        described,
+        no_bounds,
         numbers_of,
     )
 
@@ -53,7 +55,7 @@ except ImportError as error:  # said by main, so that this module can be importe
     _MISSING = error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterator
 
     from pyfirstorder.datasets import Dataset
 
@@ -91,6 +93,7 @@ def make_app() -> typer.Typer:
     app = typer.Typer(
         help="First-order adversaries of two-layer networks. --version prints the version.",
         no_args_is_help=True,
+        rich_markup_mode=None,  # whose tables cut long names of options off at 80 columns
         pretty_exceptions_enable=False,
     )
     from pyfirstorder.bench.command import bench
@@ -98,49 +101,14 @@ def make_app() -> typer.Typer:
     from pyfirstorder.training.command import train
 
     for command in (info, train, attack, bench, reproduce):
-        app.command()(_errors_in_a_line(command))
+        summary = (command.__doc__ or "").partition("\n")[0]  # all of it: click's own would end in three dots
+        app.command(short_help=summary)(in_lines(command))
     return app
-
-
-def _errors_in_a_line(command: Callable[..., None]) -> Callable[..., None]:
-    """The command, with what the library refuses shown without a traceback, as exit code 2."""
-
-    @wraps(command)
-    def run(*arguments: Any, **options: Any) -> None:
-        try:
-            command(*arguments, **options)
-        except (TypeError, ValueError, ImportError, OSError) as error:
-            Console(stderr=True).print(
-                f"error: {_said(error, options)}", style="red", markup=False, highlight=False, soft_wrap=True
-            )
-            raise typer.Exit(2) from None
-
-    return run
-
-
-def _said(error: Exception, options: Iterable[str]) -> str:
-    """The message in a line, with options where the library has arguments."""
-    if isinstance(error, FileNotFoundError) and error.filename is not None:
-        return f"no such file: {error.filename}"
-    line = " ".join(str(error).split())
-    line = re.sub(r"\bpass (\w+)=True", lambda found: f"add {_option(found[1])}", line)
-    for name in options:
-        if "_" in name:  # no word of a sentence
-            line = re.sub(rf"(?<![\w./-]){name}\b(?![./-])", _option(name), line)
-        elif name not in ("network", "data"):  # which stand without a name, or are options elsewhere
-            line = re.sub(rf"^{name}(?=: )|(?<![\w./-]){name}(?==)", _option(name), line)
-    return line
-
-
-def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
 
 
 def info() -> None:
     """What is installed here: versions, backends and why one is missing, instruction sets, processors."""
-    table = Table(show_header=False)
-    for _ in range(2):
-        table.add_column(overflow="fold")  # a narrow terminal shows all of it, too
+    table = columns_of(Table(show_header=False), "name", "value")
     for name, value in fo.show_config().items():
         table.add_row(name, escape(value))  # the name of an extra in brackets is no style
     Console().print(table)
@@ -183,6 +151,8 @@ def attack(
     console = Console()
     net = fo.load_network(network)
     dataset = datasets.load(data, labels)
+    if dataset.features != net.in_features:
+        raise ValueError(f"data: expected samples of {net.in_features} numbers for {net!r}, got {dataset.describe()}")
     hint = ""
     if held_out is not None:
         dataset = datasets.split(dataset, held_out, seed)[1]
@@ -190,7 +160,7 @@ def attack(
         hint = f"\nhint: most of these may have been trained on; --held-out {HELD_OUT} attacks what train leaves out"
     if limit is not None:
         dataset = dataset.first(checks.integer("limit", limit, 1, 2**63 - 1))
-    console.print(f"{net!r}\n{dataset.describe()}{hint}", highlight=False, soft_wrap=True)
+    console.print(f"{net!r}\n{described(dataset)}{hint}", highlight=False, soft_wrap=True)
     radii = validate.increasing("eps", numbers_of("eps", eps))
     options = {
         "algorithm": algorithm,
@@ -209,12 +179,10 @@ def attack(
         "backend": backend,
     }
     if bounds is None and options["bounds"] is None:
-        console.print(
-            f"no bounds: numbers of {dataset.stored.dtype} may be anything; --bounds 0,1 keeps images in their box",
-            highlight=False,
-            soft_wrap=True,
-        )
+        console.print(no_bounds(dataset), highlight=False, soft_wrap=True)
     options = {name: value for name, value in options.items() if value is not None}
+    sweep = Sweep(net, dataset, radii, options)
+    sweep.check()
     earlier = None if compare is None else records.read(compare)
     shown_shape = _image_shape(image_shape, dataset)
     block_rows = rows_of_a_block(block_size, dataset, len(radii))
@@ -227,7 +195,6 @@ def attack(
     files.refuse_to_overwrite(
         written, [network, Path(data), labels, None if compare is None else compare / records.RESULTS_FILE]
     )
-    sweep = Sweep(net, dataset, radii, options)
     settings = sweep.settings(network, held_out)
     if earlier is not None:
         records.require_comparable(earlier, settings)
@@ -238,7 +205,7 @@ def attack(
     done = unfinished.load(replace=overwrite)
     if done:
         console.print(f"going on after {done} of {len(dataset)} samples", highlight=False)
-    with files.folder(output), _kept_unless_wrong(unfinished):
+    with going_on(lambda: "the same command goes on"), files.folder(output), _kept_unless_wrong(unfinished):
         if not done:
             unfinished.begin()
         with bar_of(console) as bar:
@@ -281,14 +248,15 @@ def _write_results(sweep: Sweep, output: Path, settings: dict[str, Any], unfinis
 def _table(sweep: Sweep) -> Table:
     """A row for each radius."""
     targeted = sweep.options["targeted"]
+    restarts = sweep.options["restarts"]
+    starts = f" from each of {restarts} starts" if restarts > 1 else ""
     table = Table(
-        title=f"{sweep.options['norm']} {sweep.attack_name}, at most {sweep.options['steps']} steps",
+        title=f"{sweep.options['norm']} {sweep.attack_name}, at most {sweep.options['steps']} steps{starts}",
         caption=sweep.summary(),
     )
     shares = ("clean accuracy", "target reached" if targeted else "robust accuracy")
-    for header in ("eps", *shares, "mean loss", "mean ‖δ‖", "mean steps", "samples/s"):
-        table.add_column(header, justify="right")
-    formats = (".4g", ".1%", ".1%", ".4g", ".4g", ".1f", ".0f")
+    columns_of(table, "eps", *shares, "mean loss", "mean ‖δ‖", "mean steps", justify="right")
+    formats = (".4g", ".1%", ".1%", ".4g", ".4g", ".1f")  # the rate, which radii share, is in the caption
     for row in sweep.rows():
         table.add_row(*(f"{value:{shown}}" for value, shown in zip(row.values(), formats)))
     return table

@@ -16,16 +16,27 @@ except metadata.PackageNotFoundError:  # imported from a source tree that was ne
     __version__ = "0+unknown"
 
 
+class _Report(dict[str, str]):
+    """Facts by name, a line each where they are shown."""
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{name}: {fact}" for name, fact in self.items())
+
+
 def show_config() -> dict[str, str]:
     """What a bug report needs: versions, backends and why one is missing, instruction sets, processors.
 
     Returns
     -------
     dict of str
+        It is shown, and printed, as a line for each entry.
 
     Examples
     --------
     >>> import pyfirstorder as fo
+    >>> print(fo.show_config())  # doctest: +ELLIPSIS
+    pyfirstorder: ...
+    python: ...
     >>> fo.show_config()["pyfirstorder"] == fo.__version__
     True
     """
@@ -49,4 +60,4 @@ def show_config() -> dict[str, str]:
         cuda = backends.get("cuda")
         assert isinstance(cuda, CudaBackend)
         report["products of the cuda backend"] = cuda.products().words
-    return report
+    return _Report(report)

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from pyfirstorder import checks, files
+from pyfirstorder import checks, files, hints
+from pyfirstorder.summaries import summarise
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,6 +76,9 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def __repr__(self) -> str:
+        return summarise("Dataset", self.describe())
 
     @property
     def features(self) -> int:
@@ -274,7 +278,10 @@ def _dataset(name: str, x: Stored, y: Array, image_shape: tuple[int, ...] | None
     if len(x.shape) < 2:
         raise ValueError(f"{name}: expected x of shape (samples, ...), got {x.shape}")
     if kind.kind != "f" and kind not in IMAGE_TYPES:
-        raise ValueError(f"{name}: expected x of a floating type, or images of uint8 or uint16, got {x.dtype}")
+        hint = ""
+        if kind.kind in "iu" and isinstance(x, np.ndarray) and x.size and x.min() >= 0:
+            hint = f"; to have numbers in [0, 1] store x / {hints.divisor(float(x.max())):g}"
+        raise ValueError(f"{name}: expected x of a floating type, or images of uint8 or uint16, got {x.dtype}{hint}")
     if y.dtype.kind not in "iu":
         raise ValueError(f"{name}: expected y to hold integer classes, got {y.dtype}")
     if y.shape != x.shape[:1]:

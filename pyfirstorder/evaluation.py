@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from pyfirstorder import arrays, backends, checks, hints, validate
+from pyfirstorder import arrays, backends, boxes, checks, hints, validate
 from pyfirstorder.attacks import attack
 from pyfirstorder.problem import Status
 from pyfirstorder.results import as_numpy, warn_of_ends
+from pyfirstorder.summaries import summarise
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -82,7 +83,8 @@ class Evaluation:
     def __repr__(self) -> str:
         after = ", ".join(f"{name} {share:.2%}" for name, share in self.accuracy_after.items())
         stuck = f"; {self.zero_gradient} with a zero gradient" if self.zero_gradient else ""
-        return f"Evaluation(clean {self.clean_accuracy:.2%}, robust {self.robust_accuracy:.2%}: {after}{stuck})"
+        robust = f"robust {self.robust_accuracy:.2%}: {after}{stuck}"
+        return summarise("Evaluation", f"clean {self.clean_accuracy:.2%}", robust)
 
 
 def stages(outputs: int) -> tuple[Stage, ...]:
@@ -143,7 +145,7 @@ def evaluate(
 
     Warns
     -----
-    ZeroGradientWarning, NotFiniteWarning
+    UserWarning, ZeroGradientWarning, NotFiniteWarning
         See `pgd`.
 
     References
@@ -193,7 +195,7 @@ def evaluate(
             fell_to[
                 stands & _misclassifies(net, as_numpy(end.output), labels) & (statuses[-1] != Status.NOT_FINITE)
             ] = number
-        hints.warn_of_radius(eps, norm, bounds, stacklevel=3)
+        boxes.warn_of_radius(eps, norm, bounds)
         warn_of_ends(np.stack(statuses), stacklevel=3)  # beyond the decorator
         has_zero_gradient = (np.stack(statuses) == Status.ZERO_GRADIENT).any(axis=0) & (fell_to < 0)
         return _in_kind_of(x, summary(fell_to, x_adv.reshape(points.shape), order, has_zero_gradient))

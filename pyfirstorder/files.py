@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _NO_ROOM = tuple(getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasattr(errno, name))
 _LARGE = 2**30  # bytes of an array, from which on it must not be packed more tightly than this:
 _MOST_PACKED = 200  # times; zeros alone are packed 1000 times, weights of which 99 of 100 are zero 57 times
+JOB = "job"  # the array of a file that says of which job it is, see `pyfirstorder.checkpoints`
 _ZIP_PREFIXES = (b"PK\x03\x04", b"PK\x05\x06")  # of an archive with files, and of one without
 _ZIP_END = struct.Struct("<4s6xH10x")  # the same prefix, and the number of parts
 _MANY_PARTS = 2**16 - 1  # or more: the number stands elsewhere
@@ -154,6 +155,12 @@ def read_npz(path: PathLike, required: tuple[str, ...], optional: tuple[str, ...
         if not isinstance(array, np.ndarray):
             raise ValueError(f"{path}: expected {name} to be an array, got {type(array).__name__}")
     return arrays
+
+
+def names_of_npz(path: PathLike) -> list[str]:
+    """The names of all arrays of a .npz file, none of which is read."""
+    with _readable(path, ".npz"), np.load(path, allow_pickle=False) as file:
+        return list(file.files)
 
 
 def _refuse_damaged_names(archive: zipfile.ZipFile, stream: BinaryIO) -> None:

@@ -8,14 +8,12 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
-import math
 import os
-import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     Given = ParamSpec("Given")
     Result = TypeVar("Result")
@@ -45,6 +43,7 @@ _ARGUMENTS = {
     "output_weight": "A a w2 W2",
     "output_bias": "c b2",
     "activation": "act act_fn activation_fn nonlinearity sigma",
+    "in_features": "n_features num_features input_dim input_size n_inputs d",
     "hidden_features": "hidden hidden_size hidden_sizes hidden_dim hidden_units hidden_layer_sizes n_hidden width "
     "units m",
     "learning_rate": "lr eta learning_rate_init step_size alpha",
@@ -72,8 +71,15 @@ _VALUES = {
     "identity": "linear none",
     "gelu_tanh": "gelunew geluapproximate",
     "normalized": "l2 normalised",
+    "linf": "linfinity max chebyshev",
+    "l2": "euclidean",
+    "l1": "manhattan",
+    "cuda": "gpu nvidia",
+    "cpu": "native",
+    "reference": "numpy",
 }
-_ALIKE = 0.8  # of difflib's ratio: "steps" and "eps" have 0.75
+# Of difflib's ratio: "steps" and "eps" have 0.75, and so have "rely" and "relu".
+_ALIKE_ARGUMENTS, _ALIKE_VALUES = 0.8, 0.75
 _MODELS = {  # packages of what a model is made of, the first that is found
     "keras": "make a network of it with pyfirstorder.interop.models.from_keras(model)",
     "foolbox": "attack it with pyfirstorder.interop.foolbox",
@@ -88,7 +94,11 @@ _MODELS = {  # packages of what a model is made of, the first that is found
 
 
 def knows_other_names(function: Callable[Given, Result]) -> Callable[Given, Result]:
-    """The function; a keyword argument that it does not have is refused with the one that may be meant."""
+    """The function; a call that does not fit it is refused in words that lead on.
+
+    An argument that it does not have is refused with the one that may be meant; one that is missing, and one too many
+    by position, with those that it has.
+    """
 
     @functools.wraps(function)
     def call(*args: Given.args, **named: Given.kwargs) -> Result:
@@ -97,14 +107,43 @@ def knows_other_names(function: Callable[Given, Result]) -> Callable[Given, Resu
         except TypeError as error:
             if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
                 raise  # from inside
-            own = inspect.signature(function).parameters
-            unknown = [name for name in named if name not in own]
-            if not unknown:
+            words = _misfit(function, args, named)
+            if words is None:
                 raise
-            name = function.__qualname__.removesuffix(".__init__")
-            raise TypeError(no_argument(name, unknown, [name for name in own if name != "self"])) from None
+            raise TypeError(words) from None
 
     return call
+
+
+def _misfit(function: Callable[..., Any], args: tuple[Any, ...], named: dict[str, Any]) -> str | None:
+    """Why arguments do not fit a function, in words; None where Python's are as good."""
+    name = function.__qualname__.removesuffix(".__init__")
+    own = dict(inspect.signature(function).parameters)
+    if own.pop("self", None) is not None:
+        args = args[1:]
+    takes_any = any(part.kind is part.VAR_KEYWORD for part in own.values())
+    own = {key: part for key, part in own.items() if part.kind is not part.VAR_KEYWORD}
+    unknown = [key for key in named if key not in own]
+    if unknown and not takes_any:
+        return no_argument(name, unknown, own)
+    ordered = [key for key, part in own.items() if part.kind is part.POSITIONAL_OR_KEYWORD]
+    if len(args) > len(ordered):
+        others = ", ".join(f"{key}=" for key in own if key not in ordered)
+        return f"{name} takes {', '.join(ordered)} by position, got {len(args)} arguments there" + (
+            f"; name the others: {others}" if others else ""
+        )
+    given = {*ordered[: len(args)], *named}
+    missing = [key for key, part in own.items() if part.default is part.empty and key not in given]
+    if not missing:
+        return None
+    meant = [key for key in unknown if _meant(key, missing, _ARGUMENTS)]  # what others take may be among them
+    return no_argument(name, meant, own) if meant else f"{name} needs {listed(missing)}; it has {', '.join(own)}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names as a sentence has them: a, b and c."""
+    *before, last = names
+    return f"{', '.join(before)} and {last}" if before else last
 
 
 def no_argument(function: str, unknown: Iterable[str], known: Iterable[str]) -> str:
@@ -117,6 +156,11 @@ def no_argument(function: str, unknown: Iterable[str], known: Iterable[str]) -> 
     )
 
 
+def argument_meant(name: str, known: Iterable[str]) -> str | None:
+    """Which of the known names of arguments another name stands for, if any."""
+    return next(iter(_meant(name, sorted(known), _ARGUMENTS)), None)
+
+
 def did_you_mean(value: str, allowed: Iterable[str]) -> str:
     """The end of a message about a name that is not among those allowed; empty where nothing is like it."""
     meant = _meant(value, list(allowed), _VALUES)
@@ -127,7 +171,8 @@ def _meant(name: str, known: list[str], others: dict[str, str]) -> list[str]:
     plain = _plain(name)
     same = [own for own in known if _plain(own) == plain]
     listed = [own for own in known if name in others.get(own, "").split() or plain in others.get(own, "").split()]
-    return (same or listed or difflib.get_close_matches(name, known, 1, _ALIKE))[:1]
+    alike = _ALIKE_ARGUMENTS if others is _ARGUMENTS else _ALIKE_VALUES
+    return (same or listed or difflib.get_close_matches(name, known, 1, alike))[:1]
 
 
 def _plain(name: str) -> str:
@@ -172,14 +217,8 @@ def is_keras(value: object) -> bool:
     return any(kind.__module__.partition(".")[0] == "keras" for kind in type(value).__mro__)
 
 
-def warn_of_radius(eps: Any, norm: Any, bounds: Any, stacklevel: int) -> None:
-    """Warn of an ℓ∞ radius that reaches all of the box [0, 1]: that of 8/255 is often written 8."""
-    if not isinstance(eps, (int, float)) or not 1 < eps < math.inf or norm not in ("linf", "Linf", "inf", math.inf):
-        return
-    is_pair = isinstance(bounds, (tuple, list)) and all(isinstance(side, (int, float)) for side in bounds)
-    if is_pair and tuple(bounds) == (0, 1):
-        warnings.warn(
-            f"eps: every point of the box [0, 1] is within {eps:g}, which is in units of x: {eps:g} grey levels of 255 "
-            f"are eps={eps:g}/255, and the box alone is eps=float('inf') with a step_size",
-            stacklevel=stacklevel + 1,
-        )
+def divisor(largest: float) -> float:
+    """What numbers from 0 to the largest are divided by to lie in [0, 1]: 255 for images of bytes, most of them."""
+    if largest <= 1:
+        return 1.0
+    return 255.0 if 127 < largest <= 255 else largest

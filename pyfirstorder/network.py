@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +16,13 @@ from pyfirstorder.problem import Array, Weights
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Collection
 
     from numpy.typing import ArrayLike, DTypeLike
 
 _ACTIVATION = re.compile(r"(?P<name>\w+)(\((?P<parameter>[^()]+)\))?")
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+_NEEDED, _OPTIONAL = ("hidden_weight", "output_weight"), ("hidden_bias", "output_bias", "activation")  # of its file
 _MOST_FEATURES = 2**31 - 1
 
 
@@ -245,7 +248,8 @@ def load_network(path: str | os.PathLike[str]) -> TwoLayerNetwork:
     TwoLayerNetwork(784 -> 64 softplus(1.0) -> 1, float32)
     """
     _require_npz(path)
-    parts = files.read_npz(path, ("hidden_weight", "output_weight"), ("hidden_bias", "output_bias", "activation"))
+    parts = files.read_npz(path, _NEEDED, _OPTIONAL)
+    _require_known(path, parts)
     activation = str(parts.pop("activation", "relu"))
     try:
         return TwoLayerNetwork(**parts, activation=activation)
@@ -253,6 +257,7 @@ def load_network(path: str | os.PathLike[str]) -> TwoLayerNetwork:
         raise ValueError(f"{path}: {error}") from error
 
 
+@hints.knows_other_names
 def random_network(
     in_features: int,
     hidden_features: int,
@@ -297,8 +302,9 @@ def random_network(
     hidden_features = checks.integer("hidden_features", hidden_features, 1, _MOST_FEATURES)
     parse_activation(activation)
     generator = np.random.default_rng(checks.integer("seed", seed, 0, 2**64 - 1))
-    if np.dtype(dtype).newbyteorder("=") not in _FLOATS:
-        raise TypeError(f"dtype: expected float32 or float64, got {np.dtype(dtype)}")
+    kind = checks.float_type("dtype", dtype)
+    if kind.newbyteorder("=") not in _FLOATS:
+        raise TypeError(f"dtype: expected float32 or float64, got {kind}")
     w = generator.standard_normal((hidden_features, in_features)).astype(dtype)
     signs = generator.integers(0, 2, hidden_features) * 2 - 1
     return TwoLayerNetwork(w, (signs / math.sqrt(hidden_features)).astype(dtype), activation=activation)
@@ -333,6 +339,20 @@ def _frozen(array: Array, dtype: np.dtype[Any]) -> Array:
     with np.errstate(over="ignore"):
         converted = array.astype(dtype, copy=False)
     return np.frombuffer(converted.tobytes(), dtype).reshape(array.shape)
+
+
+def _require_known(path: str | os.PathLike[str], read: Collection[str]) -> None:
+    """Refuse arrays that are misspelt, and warn of those that mean nothing here; the file may say who wrote it."""
+    names = files.names_of_npz(path)
+    if files.JOB in names and "activation" not in names:
+        raise ValueError(f"{path}: expected a network, got the checkpoint of a training, from which train goes on")
+    others = [name for name in names if name not in read and name != files.JOB]
+    for name in others:
+        meant = hints.argument_meant(name, {*_NEEDED, *_OPTIONAL} - {*read})
+        if meant is not None:
+            raise ValueError(f"{path}: a network has no array {name}; did you mean {meant}?")
+    if others:
+        warnings.warn(f"{path}: not read, being no part of a network: {', '.join(others)}", stacklevel=5)
 
 
 def _require_npz(path: str | os.PathLike[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 try:
     import typer
@@ -12,11 +12,17 @@ try:
 except ImportError as error:
     raise ImportError('the command line needs typer and rich: pip install "pyfirstorder[cli]"') from error
 
+import numpy as np
+
+from pyfirstorder import hints
+
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from pyfirstorder.datasets import Dataset
 
+_LOOKED_AT = 4096  # samples whose range is told: those of data on disk are not all read for a sentence
 HELD_OUT = 0.2  # share of the samples that train keeps for validation
 
 Data = Annotated[str, typer.Argument(help="mnist, digits, a .npz file with x and y, or a .npy file with x.")]
@@ -47,23 +53,28 @@ def bar_of(console: Console, *extra: str) -> Progress:
         *map(TextColumn, extra),
         console=console,
         transient=True,  # so that an error does not stand below a bar that will never move
+        disable=not console.is_terminal,  # elsewhere only an empty line would be left of it
     )
 
 
 def numbers_of(name: str, text: str) -> list[float]:
     """Numbers or fractions, such as 8/255, with commas between them."""
     try:
-        return [float(Fraction(part.strip()) if "/" in part else part) for part in text.split(",")]
+        return [_number(part) for part in text.split(",")]
     except (ValueError, ArithmeticError):
         raise ValueError(f"{name}: expected numbers with commas between them, got {text!r}") from None
 
 
 def number_of(name: str, text: str) -> float:
     """A number or a fraction, such as 8/255."""
-    numbers = numbers_of(name, text)
-    if len(numbers) != 1:
-        raise ValueError(f"{name}: expected one number, got {text!r}")
-    return numbers[0]
+    try:
+        return _number(text)
+    except (ValueError, ArithmeticError):
+        raise ValueError(f"{name}: expected one number, such as 0.1 or 8/255, got {text!r}") from None
+
+
+def _number(text: str) -> float:
+    return float(Fraction(text.strip()) if "/" in text else text)
 
 
 def bounds_of(text: str | None, dataset: Dataset) -> tuple[float, float] | None:
@@ -76,3 +87,42 @@ def bounds_of(text: str | None, dataset: Dataset) -> tuple[float, float] | None:
     if len(sides) != 2:
         raise ValueError(f"bounds: expected LOWER,UPPER or none, got {text!r}")
     return sides[0], sides[1]
+
+
+def described(dataset: Dataset) -> str:
+    """Name and size, and a note where a division by the largest number of the type leaves images dark."""
+    if dataset.scale == 1:
+        return dataset.describe()
+    _, largest, seen = _range_of(dataset)
+    stored = round(largest * dataset.scale)
+    if not stored or hints.divisor(stored) == dataset.scale:
+        return dataset.describe()
+    return (
+        f"{dataset.describe()}\nnote: {seen} are at most {stored}, so at most {largest:.3g} after that; "
+        f"store x / {stored} as floats to have them fill [0, 1]"
+    )
+
+
+def no_bounds(dataset: Dataset) -> str:
+    """What to say of numbers that are attacked without a box: which one would hold them."""
+    smallest, largest, seen = _range_of(dataset)
+    box = f"0,{hints.divisor(largest):g}" if smallest >= 0 else "LOWER,UPPER"
+    return (
+        f"no bounds: numbers of {dataset.stored.dtype} may be anything; {seen} lie in [{smallest:g}, {largest:g}], and "
+        f"--bounds {box} would keep them in a box"
+    )
+
+
+def _range_of(dataset: Dataset) -> tuple[float, float, str]:
+    """The smallest number and the largest, zero among them, and which ones were looked at."""
+    first = dataset.block(0, _LOOKED_AT)[0]
+    seen = "those here" if len(first) == len(dataset) else "the first of them"
+    low, high = (float(which.reduce(first, axis=None, initial=0)) for which in (np.fmin, np.fmax))  # beside any NaN
+    return low, high, seen
+
+
+def columns_of(table: Table, *headers: str, justify: Literal["left", "right"] = "left") -> Table:
+    """The table with these columns, whose words break rather than vanish where the terminal is narrow."""
+    for header in headers:
+        table.add_column(header, justify=justify, overflow="fold")
+    return table

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from pyfirstorder import files
+from pyfirstorder import files, hints
 from pyfirstorder.config import __version__
 
 if TYPE_CHECKING:
@@ -112,8 +112,8 @@ def refuse_to_replace(path: Path, own: Mapping[str, Array]) -> None:
     differing = [name for name in SETTINGS if not _same(earlier.get(name), own.get(name))]
     if differing:
         raise ValueError(
-            f"output: expected a folder without an attack of other settings, got {path.parent}, whose attack has "
-            f"another {', '.join(differing)}; choose another --output, or add --overwrite"
+            f"output: expected a folder without an attack of other settings, got {path.parent}, whose attack differs "
+            f"in {hints.listed(differing)}; choose another --output, or add --overwrite"
         )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from pyfirstorder import arrays as kinds
 from pyfirstorder import checks
 from pyfirstorder.problem import TRACE_QUANTITIES, Array, Status
+from pyfirstorder.summaries import counted, listed, summarise
 
 if TYPE_CHECKING:
     from pyfirstorder.problem import AttackArrays
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 
 _LAST_PLAIN_STATUS = int(Status.SUCCESS)  # nobody is warned of those up to it
-_MOST_SHOWN = 6  # numbers in a repr
 
 
 class ZeroGradientWarning(UserWarning):
@@ -43,6 +43,10 @@ class Trace(NamedTuple):
     delta_norm: Array
     cosine: Array
     residual: Array
+
+    def __repr__(self) -> str:
+        samples, iterates = self.loss.shape
+        return summarise("Trace", counted(samples), counted(iterates, "iterate"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,9 +114,10 @@ class AttackResult:
 
     def __repr__(self) -> str:
         loss, steps = as_numpy(self.loss), as_numpy(self.steps)
-        success = "" if self.success is None else f", {np.count_nonzero(as_numpy(self.success))} successful"
+        success = "" if self.success is None else f"{np.count_nonzero(as_numpy(self.success))} successful"
         mean = float(np.mean(loss)) if len(loss) else float("nan")
-        return f"AttackResult({len(loss)} samples{success}, mean loss {mean:.6g}, {int(steps.sum())} steps)"
+        spent = counted(int(steps.sum()), "step")
+        return summarise("AttackResult", counted(len(loss)), success, f"mean loss {mean:.6g}", spent)
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,8 +148,8 @@ class RobustnessCurve:
 
     def __repr__(self) -> str:
         samples = len(as_numpy(self.results[0].loss)) if self.results else 0
-        robust = "" if self.robust_accuracy is None else f", robust accuracy {_shown(self.robust_accuracy)}"
-        return f"RobustnessCurve({samples} samples, eps {_shown(self.eps)}{robust})"
+        robust = "" if self.robust_accuracy is None else f"robust accuracy {listed(self.robust_accuracy)}"
+        return summarise("RobustnessCurve", counted(samples), f"eps {listed(self.eps)}", robust)
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,19 +177,11 @@ class MinimalRadius:
     def __repr__(self) -> str:
         eps = as_numpy(self.eps)
         found = eps[as_numpy(self.success)]
-        median = f", median eps {np.median(found):.6g}" if len(found) else ""
-        return f"MinimalRadius({len(eps)} samples, {len(found)} successful{median})"
+        median = f"median eps {np.median(found):.6g}" if len(found) else ""
+        return summarise("MinimalRadius", counted(len(eps)), f"{len(found)} successful", median)
 
 
 Result = TypeVar("Result", AttackResult, MinimalRadius)
-
-
-def _shown(values: Array) -> str:
-    """The numbers, or the ends of a long list."""
-    shown = [f"{value:.4g}" for value in values]
-    if len(shown) > _MOST_SHOWN:
-        shown[_MOST_SHOWN // 2 : -_MOST_SHOWN // 2] = ["..."]
-    return f"[{', '.join(shown)}]"
 
 
 def as_numpy(values: Any) -> Array:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pyfirstorder.validate import Points
 
 
+@hints.knows_other_names
 def robustness_curve(
     net: TwoLayerNetwork,
     x: Array,
@@ -61,7 +62,7 @@ def robustness_curve(
 
     Warns
     -----
-    ZeroGradientWarning, NotFiniteWarning
+    UserWarning, ZeroGradientWarning, NotFiniteWarning
         See `pgd`; once, with the count of samples times radii.
 
     References
@@ -85,7 +86,9 @@ def robustness_curve(
                 arguments |= {"x_init": results[-1].x_adv, "random_start": False, "restarts": 1}
         else:
             results = attack(algorithm, net, x, y, radii=list(radii), **arguments)
-        warn_of_ends(np.concatenate([as_numpy(result.status) for result in results])[None], stacklevel=2)
+        statuses = np.concatenate([as_numpy(result.status) for result in results])
+        boxes.warn_of_radius(radii, arguments["norm"], arguments["bounds"])
+        warn_of_ends(statuses[None], stacklevel=3)  # beyond the decorator
         for below, above in pairwise(results):
             _carry_over(below, above)
         kept = ("loss", "targeted", "on_invalid", "backend", "threads")
@@ -100,6 +103,7 @@ def robustness_curve(
         )
 
 
+@hints.knows_other_names
 def minimal_eps(
     net: TwoLayerNetwork,
     x: Array,
@@ -196,7 +200,7 @@ def minimal_eps(
             middle, is_open = _bisect(lower, upper, tol)
             if not trials and is_open.any():
                 trials.append(np.where(is_open, middle, 0.0))
-        warn_of_ends(np.stack(statuses), stacklevel=2)
+        warn_of_ends(np.stack(statuses), stacklevel=3)  # beyond the decorator
         success = np.isfinite(upper)
         if points.invalid is not None:
             invalid = in_main_memory(points.invalid)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pyfirstorder import arrays, checks, hints, processors
+from pyfirstorder import arrays, backends, checks, hints, processors
 from pyfirstorder.backends.reference.losses import LOSSES
 from pyfirstorder.network import TwoLayerNetwork
 from pyfirstorder.problem import DIRECTIONS, NORMS, STARTS, Array, Objective
@@ -48,7 +48,8 @@ def norm(value: object) -> str:
     spelled = value.lower() if isinstance(value, str) else value
     name = spelled if spelled in NORMS else _NORM_SPELLINGS.get(spelled)
     if name is None:
-        raise ValueError(f"norm: expected 'linf', 'l2', 'l1', inf, 2 or 1, got {checks.describe(value)}")
+        meant = hints.did_you_mean(value, NORMS) if isinstance(value, str) else ""
+        raise ValueError(f"norm: expected 'linf', 'l2', 'l1', inf, 2 or 1, got {checks.describe(value)}{meant}")
     return str(name)
 
 
@@ -60,7 +61,8 @@ def random_start(value: object) -> str:
         return "ball" if value else "none"
     if not isinstance(value, str) or value not in STARTS[1:]:
         kind = ValueError if isinstance(value, str) else TypeError
-        raise kind(f"random_start: expected False, True, 'ball' or 'sphere', got {checks.describe(value)}")
+        meant = hints.did_you_mean(value, STARTS[1:]) if isinstance(value, str) else ""
+        raise kind(f"random_start: expected False, True, 'ball' or 'sphere', got {checks.describe(value)}{meant}")
     return value
 
 
@@ -70,8 +72,12 @@ def direction(value: object) -> str:
 
 
 def backend(value: object) -> str:
-    """The name of a backend; whether there is one of that name is known to the registry."""
-    return checks.text("backend", value)
+    """The name of a backend, or auto; whether it is available here is known to the registry."""
+    name, known = checks.text("backend", value), ("auto", *backends.names())
+    if name not in known:
+        others, meant = ", ".join(map(repr, known[1:])), hints.did_you_mean(name, known)
+        raise ValueError(f"backend: expected 'auto' or one of {others}, got {name!r}{meant}")
+    return name
 
 
 def threads(value: object) -> int:
@@ -90,7 +96,9 @@ def floats(name: str, value: object, on_device: bool = False) -> Array:
     if dtype not in _FLOATS:
         hint = ""
         if dtype.kind in "iub":
-            hint = f"; convert images with {arrays.conversion(name, value)} / 255"
+            largest = float(array.max()) if array.size and array.min() >= 0 else 0.0
+            scaled = f"images with {{}} / {hints.divisor(largest):g}" if largest > 1 else "with {}"
+            hint = f"; convert {scaled.format(arrays.conversion(name, value))}"
         elif dtype.kind == "f":
             hint = f"; convert with {arrays.conversion(name, value)}"
         raise TypeError(f"{name}: expected an array of float32 or float64, got {checks.describe(value)}{hint}")

@@ -38,8 +38,8 @@ MAY_INCLUDE = {
 }
 # Modules that others may not import: the layers above them.
 ABOVE_API = (
-    *("__main__", "cli", "options", "blockwise", "unfinished", "records", "bench", "training", "dynamics", "interop"),
-    *("datasets", "plots", "experiments"),
+    *("__main__", "cli", "endings", "options", "blockwise", "unfinished", "records", "bench", "training", "dynamics"),
+    *("interop", "datasets", "plots", "experiments"),
 )
 # What backends may import of the package; every other module stands above them, also one that is new.
 BELOW_BACKENDS = ("problem", "backends")

@@ -108,12 +108,12 @@ CHANGES = {
     "validation": (lambda a: a.update(validation=samples(seed=1)), "validation"),
     "hidden_features": (lambda a: a.update(hidden_features=8), "hidden_features"),
     "seed": (lambda a: a.update(seed=1), "seed"),
-    "several": (lambda a: a.update(batch_size=9, learning_rate=1e-2), "batch_size, learning_rate"),
+    "several": (lambda a: a.update(batch_size=9, learning_rate=1e-2), "batch_size and learning_rate"),
     "radius": (lambda a: a.update(adversary={**a["adversary"], "eps": 0.2}), "adversary"),
     "no adversary": (lambda a: a.update(adversary=None), "adversary"),
     "trained": (lambda a: a.update(trained="first"), "trained"),
     "biases": (lambda a: a.update(biases=False), "biases"),
-    "dtype": (lambda a: a.update(dtype=np.float64), "data, dtype"),
+    "dtype": (lambda a: a.update(dtype=np.float64), "data and dtype"),
     "backend": (lambda a: a.update(backend="reference"), "backend"),
     "l2_penalty": (lambda a: a.update(l2_penalty=0.1), "l2_penalty"),
 }
@@ -128,7 +128,7 @@ def test_a_checkpoint_of_another_job_is_refused_by_what_differs(tmp_path, change
     before = (tmp_path / "c.npz").read_bytes()
     arguments = {"x": x, "y": y, **OPTIONS, "checkpoint": tmp_path / "c.npz"}
     change(arguments)
-    with pytest.raises(ValueError, match=rf"checkpoint: expected that of this job.*another {named}; choose another"):
+    with pytest.raises(ValueError, match=rf"checkpoint: expected that of this job.*differs in {named}; choose another"):
         train(arguments.pop("x"), arguments.pop("y"), **arguments)
     assert (tmp_path / "c.npz").read_bytes() == before
 
@@ -139,7 +139,7 @@ def test_a_checkpoint_of_another_starting_network_is_refused(tmp_path):
     rng = np.random.default_rng(0)
     nets = [fo.TwoLayerNetwork(rng.standard_normal((7, 5)), rng.standard_normal((3, 7))) for _ in range(2)]
     train(x, y, network=nets[0], **options, checkpoint=tmp_path / "c.npz")
-    with pytest.raises(ValueError, match="another network"):
+    with pytest.raises(ValueError, match="differs in network"):
         train(x, y, network=nets[1], **options, checkpoint=tmp_path / "c.npz")
 
 

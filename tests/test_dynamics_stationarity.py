@@ -453,6 +453,42 @@ def test_radii_of_any_size_are_measured_without_overflow(size, norm):
         require_feasible(norm, np.zeros((1, 6)), 2 * size * np.eye(1, 6), eps[:1], tuple(side[:1] for side in room))
 
 
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+@pytest.mark.parametrize("size", [1e-300, 1e-160, 1.0, 1e160, 1e200, 1e307])
+def test_a_linear_loss_has_its_maximum_where_theory_says_in_balls_of_any_size(size, norm):
+    slope = np.array([3.0, -4.0, 1.0])
+    net = fo.TwoLayerNetwork(slope[None], np.ones(1), activation="identity")
+    end = {"linf": np.sign(slope), "l2": slope / np.linalg.norm(slope), "l1": np.array([0.0, -1.0, 0.0])}[norm]
+    found = stationarity(
+        net, size * end[None], np.ones(1), x0=np.zeros((1, 3)), eps=size, norm=norm, loss="linear", tol=1e-3 * size
+    )
+    # On faces, a tolerance above the gradient makes multipliers weak.
+    decides = norm == "l2" or 1e-3 * size < 1
+    assert found.verdict[0] == (Verdict.BOUNDARY_MAXIMUM if decides else Verdict.DEGENERATE)
+    expected = {"linf": 8.0, "l2": np.linalg.norm(slope), "l1": 4.0}[norm]
+    np.testing.assert_allclose(found.multiplier, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("size", [1e160, 1e200])
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_a_loss_that_overflows_in_a_huge_ball_is_no_warning_of_numpy(size, norm):
+    net, x = fo.random_network(8, 16, dtype=np.float64), np.random.default_rng(0).standard_normal((5, 8))
+    found = stationarity(net, x + size / 10 * np.sign(x), np.zeros(5), x0=x, eps=size, norm=norm, loss="squared")
+    assert (found.verdict == Verdict.NOT_STATIONARY).all()
+    assert np.isfinite(found.residual).all()
+    assert (found.residual > 0).all()
+
+
+def test_a_curvature_that_overflows_is_warned_of_and_decides_nothing():
+    net = fo.TwoLayerNetwork(1e100 * np.eye(2), 1e200 * np.ones(2), activation="quadratic")
+    x = np.array([[0.0, 0.0], [1e50, 0.0]])
+    with pytest.warns(fo.NotFiniteWarning, match="the gradient or curvature of 2 of 2 points is not finite") as seen:
+        found = stationarity(net, x, np.ones(2), x0=x, eps=1e100, norm="l2", loss="linear")
+    assert [warning.filename for warning in seen] == [__file__]
+    assert [Verdict(verdict).name for verdict in found.verdict] == ["DEGENERATE", "NOT_STATIONARY"]
+    assert np.isnan(found.largest_eigenvalue).all()
+
+
 @pytest.mark.parametrize(("activation", "linear"), [("relu", True), ("leaky_relu(0.1)", True), ("tanh", False)])
 def test_piecewise_linear_networks_say_so(activation, linear):
     net = make_network(4, 5, 3, activation)

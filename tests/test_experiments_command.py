@@ -83,7 +83,7 @@ def test_a_later_experiment_joins_the_report(done, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"), [(("--quick", "--seed", 7), "another seed"), (("--full",), "another size")]
+    ("options", "said"), [(("--quick", "--seed", 7), "differs in seed"), (("--full",), "differs in size")]
 )
 def test_a_folder_with_another_report_is_refused(done, options, said):
     before = contents(done)

@@ -14,6 +14,7 @@ from pyfirstorder.training import train
 RNG = np.random.default_rng(0)
 NET = fo.TwoLayerNetwork(RNG.standard_normal((16, 8)), RNG.standard_normal((3, 16)))
 X, Y = RNG.random((4, 8)), np.array([0, 1, 2, 0])
+WITH_OPTIONS = ("distinct_maxima", "regularity")  # take those of pgd, too
 LABORATORY = [name for name in dynamics.__all__ if inspect.isfunction(getattr(dynamics, name))]
 
 
@@ -84,7 +85,7 @@ def test_names_that_the_laboratory_does_not_have_are_answered(call, words):
         call()
 
 
-@pytest.mark.parametrize("name", [name for name in LABORATORY if name != "distinct_maxima"])
+@pytest.mark.parametrize("name", [name for name in LABORATORY if name not in WITH_OPTIONS])
 def test_every_function_of_the_laboratory_says_what_it_has(name):
     with pytest.raises(TypeError, match=f"^{name} has no argument abacus; it has "):
         getattr(dynamics, name)(abacus=1)
@@ -116,9 +117,84 @@ def test_a_batch_where_one_sample_is_meant_is_answered_with_the_line_that_takes_
         dynamics.landscape(NET, X[0, :3], Y[0], plane, span=1.0)
 
 
-def test_an_argument_that_is_missing_is_said_by_python():
-    with pytest.raises(TypeError, match="missing 1 required keyword-only argument: 'eps'"):
-        fo.pgd(NET, X, Y)
+def test_a_plane_through_a_batch_is_answered_with_the_line_that_takes_one():
+    with pytest.raises(
+        ValueError, match=r"^plane: expected an origin of 8.*; a plane goes through one sample, x\[0\] "
+    ):
+        dynamics.landscape(NET, X[0], Y[0], dynamics.random_plane(X), span=1.0)
+    with pytest.raises(ValueError, match=r"directions of as many, got shapes \(7,\) and \(2, 7\)$"):
+        dynamics.landscape(NET, X[0], Y[0], dynamics.random_plane(X[0, :7]), span=1.0)
+
+
+MISFITS = {
+    "pgd": (lambda: fo.pgd(NET, X, Y), "pgd needs eps; it has net, x, y, eps, norm, "),
+    "apgd of two": (lambda: fo.apgd(NET, X), "apgd needs y and eps; it has net, x, y, eps, "),
+    "pgd by position": (
+        lambda: fo.pgd(NET, X, Y, 0.1),
+        "pgd takes net, x, y by position, got 4 arguments there; name the others: eps=, norm=, ",
+    ),
+    "forward": (lambda: fo.forward(NET), "forward needs x; it has net, x, backend, threads"),
+    "forward on": (lambda: fo.forward(NET, images=X), r"forward has no argument images; did you mean x\?"),
+    "predict": (lambda: fo.predict(NET, X, n_jobs=2), r"predict has no argument n_jobs; did you mean threads\?"),
+    "input_gradient": (lambda: fo.input_gradient(NET, X), "input_gradient needs y; it has net, x, y, loss, "),
+    "project": (lambda: fo.project(X), "project needs eps; it has delta, eps, norm, x, "),
+    "project on": (lambda: fo.project(X, epsilon=1), r"project has no argument epsilon; did you mean eps\?"),
+    "project by position": (
+        lambda: fo.project(X, 0.1),
+        "project takes delta by position, got 2 arguments there; name the others: eps=, norm=, x=, ",
+    ),
+    "random_network": (lambda: fo.random_network(8), "random_network needs hidden_features; it has in_features, "),
+    "random_network of": (
+        lambda: fo.random_network(n_features=8, hidden=3),
+        r"random_network has no argument n_features, hidden; did you mean in_features and hidden_features\?",
+    ),
+    "stationarity": (lambda: dynamics.stationarity(NET, X, Y), "stationarity needs x0 and eps; it has net, x_adv, y, "),
+    "robustness_curve": (lambda: fo.robustness_curve(NET, X, Y), "robustness_curve needs eps; it has net, x, y, eps, "),
+    "robustness_curve of": (
+        lambda: fo.robustness_curve(NET, X, Y, epsilons=[0.1], steps=3),
+        r"robustness_curve has no argument epsilons; did you mean eps\?",
+    ),
+    "regularity": (
+        lambda: dynamics.regularity(abacus=1),
+        "regularity needs net, x, y and eps; it has net, x, y, eps, ",
+    ),
+    "minimal_eps": (lambda: fo.minimal_eps(NET, X), "minimal_eps needs y; it has net, x, y, norm, eps_max, "),
+    "network": (lambda: fo.TwoLayerNetwork(X), "TwoLayerNetwork needs output_weight; it has hidden_weight, "),
+    "network of many": (
+        lambda: fo.TwoLayerNetwork(*[X] * 6),
+        "TwoLayerNetwork takes hidden_weight, output_weight, .*, activation by position, got 6 arguments there$",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MISFITS)
+def test_a_call_that_does_not_fit_is_answered_with_what_would(case):
+    call, words = MISFITS[case]
+    with pytest.raises(TypeError, match=f"^{words}"):
+        call()
+
+
+def test_a_type_that_is_none_is_named():
+    with pytest.raises(TypeError, match="dtype: expected float32 or float64, got 'nonsense'"):
+        fo.random_network(8, 3, dtype="nonsense")
+
+
+@pytest.mark.parametrize(
+    ("call", "meant"),
+    [
+        (lambda: fo.random_network(8, 3, activation="rely"), "relu"),
+        (lambda: fo.forward(NET, X, backend="gpu"), "cuda"),
+        (lambda: fo.forward(NET, X, backend="numpy"), "reference"),
+        (lambda: fo.forward(NET, X, backend="CPU"), "cpu"),
+        (lambda: fo.forward(NET, X, backend="nunba"), "numba"),
+        (lambda: fo.project(X, eps=1, norm="l_inf"), "linf"),
+        (lambda: fo.project(X, eps=1, norm="euclidean"), "l2"),
+        (lambda: fo.pgd(NET, X, Y, eps=1, random_start="spere"), "sphere"),
+    ],
+)
+def test_a_name_that_is_misspelt_is_answered_with_ours(call, meant):
+    with pytest.raises(ValueError, match=f"; did you mean '{meant}'\\?$"):
+        call()
 
 
 @pytest.mark.parametrize("function", [fo.pgd, fo.apgd, fo.evaluate])
@@ -130,7 +206,7 @@ def test_signatures_stay_exact(function):
 
 def test_every_name_that_is_suggested_is_an_argument():
     laboratory = (train, fo.certify, *(getattr(dynamics, name) for name in LABORATORY))
-    functions = (fo.pgd, fo.apgd, fo.evaluate, fo.TwoLayerNetwork, *laboratory)
+    functions = (fo.pgd, fo.apgd, fo.evaluate, fo.TwoLayerNetwork, fo.random_network, *laboratory)
     known = {name for function in functions for name in inspect.signature(function).parameters}
     assert set(hints._ARGUMENTS) <= known
 
@@ -184,6 +260,23 @@ def test_the_lines_for_labels_work():
         np.testing.assert_array_equal(fo.pgd(NET, X, y, eps=0.1).x_adv, expected)
 
 
+@pytest.mark.parametrize(("largest", "divisor"), [(16, 16), (15, 15), (200, 255), (255, 255), (256, 256), (4095, 4095)])
+def test_images_are_told_to_be_divided_by_what_fits_them(largest, divisor):
+    x = np.zeros((4, 8))
+    x[2, 3], x[3] = largest / 2, largest  # the first row outside of the box does not hold the largest number
+    with pytest.raises(ValueError, match=rf"first in row 2, .*scale x into them, x / {divisor}$"):
+        fo.pgd(NET, x, Y, eps=0.1, bounds=(0, 1))
+    with pytest.raises(TypeError, match=rf"convert images with x.astype\(np.float32\) / {divisor}$"):
+        fo.pgd(NET, x.astype(np.uint16), Y, eps=0.1)
+    assert fo.project(np.zeros_like(x), eps=0.1, x=x / divisor, bounds=(0, 1)).shape == x.shape  # lies inside
+
+
+@pytest.mark.parametrize("x", [np.ones((4, 8), bool), np.eye(4, 8, dtype=int), -np.eye(4, 8, dtype=int)])
+def test_integers_that_are_no_images_are_told_to_be_converted_alone(x):
+    with pytest.raises(TypeError, match=r"; convert with x.astype\(np.float32\)$"):
+        fo.pgd(NET, x, Y, eps=0.1)
+
+
 def test_images_outside_the_box_are_told_to_be_scaled():
     with pytest.raises(ValueError, match=r"outside \[0, 1\] first in row 0, coordinate 0; scale x into them, x / 255"):
         fo.pgd(NET, X * 255, Y, eps=0.1, bounds=(0, 1))
@@ -191,13 +284,60 @@ def test_images_outside_the_box_are_told_to_be_scaled():
         fo.pgd(NET, X - 1, Y, eps=0.1, bounds=(0, 1))
 
 
-@pytest.mark.parametrize("function", [fo.pgd, fo.apgd, fo.evaluate])
-def test_a_radius_in_grey_levels_is_answered_with_the_units(function):
+def of_maxima(eps, bounds):
+    return dynamics.distinct_maxima(NET, X, Y, eps=eps, norm="linf", bounds=bounds, starts=2, steps=2)
+
+
+def of_stationarity(eps, bounds):
+    return dynamics.stationarity(NET, X, Y, x0=X, eps=eps, bounds=bounds)
+
+
+def of_training(eps, bounds):
+    return train(
+        X, Y, hidden_features=3, activation="tanh", epochs=2, adversary={"eps": eps, "bounds": bounds, "steps": 2}
+    )
+
+
+WITH_A_BOX = {
+    "pgd": lambda eps, bounds: fo.pgd(NET, X, Y, eps=eps, bounds=bounds, steps=2),
+    "apgd": lambda eps, bounds: fo.apgd(NET, X, Y, eps=eps, bounds=bounds, steps=2),
+    "evaluate": lambda eps, bounds: fo.evaluate(NET, X, Y, eps=eps, bounds=bounds, steps=2),
+    "robustness_curve": lambda eps, bounds: fo.robustness_curve(NET, X, Y, eps=[eps / 2, eps], bounds=bounds, steps=2),
+    "certify": lambda eps, bounds: fo.certify(NET, X, Y, eps=eps, bounds=bounds),
+    "trace": lambda eps, bounds: dynamics.trace(NET, X, Y, eps=eps, bounds=bounds, steps=2),
+    "stationarity": of_stationarity,
+    "distinct_maxima": of_maxima,
+    "regularity": lambda eps, bounds: dynamics.regularity(
+        NET, X, Y, eps=eps, norm="linf", bounds=bounds, starts=2, steps=2
+    ),
+    "train": of_training,
+}
+
+
+@pytest.mark.parametrize("function", WITH_A_BOX)
+def test_a_radius_in_grey_levels_is_answered_once_with_the_units(function):
     with pytest.warns(
         UserWarning, match=r"eps: every point of the box \[0, 1\] is within 8, .*: 8 grey levels .* eps=8/255"
     ) as seen:
-        function(NET, X, Y, eps=8, steps=2, bounds=(0, 1))
-    assert seen[0].filename == __file__
+        WITH_A_BOX[function](8, (0, 1))
+    assert [warning.filename for warning in seen] == [__file__]
+
+
+@pytest.mark.parametrize("function", WITH_A_BOX)
+def test_the_box_alone_is_what_the_warning_of_a_radius_says(function):
+    inside = dynamics.stationarity(NET, X, Y, x0=X, eps=1, bounds=(0, 1))
+    assert (inside.slack == 1).all()
+    WITH_A_BOX[function](1, (0, 1))  # warnings are errors
+    largest = fo.pgd(NET, X, Y, eps=1, bounds=(0, 1), steps=1, step_size=1.0).x_adv
+    assert set(np.unique(largest)) == {0.0, 1.0}
+
+
+@pytest.mark.parametrize("eps", [8, 8.0, np.float32(8), np.array([0.1, 8, 0.1, np.inf]), [0.1, 0.1, 0.1, 8]])
+@pytest.mark.parametrize("bounds", [(0, 1), [0.0, 1.0], (np.zeros(8), np.ones(8)), (np.float32(0), 1)])
+@pytest.mark.parametrize("norm", ["linf", "Linf", "INF", "infinity", np.inf])
+def test_a_radius_in_grey_levels_is_known_however_it_is_spelled(eps, bounds, norm):
+    with pytest.warns(UserWarning, match="is within 8, "):
+        fo.pgd(NET, X, Y, eps=eps, bounds=bounds, norm=norm, steps=1, step_size=0.1)
 
 
 @pytest.mark.parametrize(

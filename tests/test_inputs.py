@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ from support import every_backend_name, every_backend_name_and_stand_in
 
 import pyfirstorder as fo
 from pyfirstorder import Status, backends, checks
+from pyfirstorder.backends import gpu
 
 NET = fo.TwoLayerNetwork(np.ones((3, 4)) * [[1.0], [-1.0], [0.5]], np.eye(3), activation="tanh")
 SIGN_NET = fo.TwoLayerNetwork(np.eye(4), np.ones(4))
@@ -234,3 +236,24 @@ def test_numbers_across_the_boundaries_of_their_type_are_read_aligned():
         read = checks.array(name, packed[name])
         assert read.flags.aligned
         assert_array_equal(read, packed[name])
+
+
+def test_the_configuration_is_shown_as_lines_and_read_by_names():
+    config = fo.show_config()
+    assert str(config) == repr(config) == "\n".join(f"{name}: {fact}" for name, fact in config.items())
+    assert f"\nbackend reference: {config['backend reference']}\n" in str(config)
+    assert dict(config) == {**config}
+
+
+def test_a_missing_library_of_a_gpu_is_said_in_plain_words(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(ImportError, match=r'^CuPy is not installed: pip install "pyfirstorder\[cupy\]", or '):
+        gpu.cupy_with_gpu()
+
+
+def test_a_library_of_a_gpu_that_does_not_load_says_why(monkeypatch, tmp_path):
+    (tmp_path / "cupy.py").write_text("raise ImportError('libcuda.so.1 is missing')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "cupy", raising=False)
+    with pytest.raises(ImportError, match=r"^CuPy does not load \(libcuda.so.1 is missing\): pip install "):
+        gpu.cupy_with_gpu()

@@ -180,7 +180,7 @@ OTHER = {
     "train": (["--seed", "1"], "checkpoint: expected that of this job"),
     "attack": (["--seed", "1"], "output: expected that of this job"),
     "attack of a file": (["--steps", "4"], "output: expected that of this job"),
-    "reproduce": (["--seed", "1"], "holds a report with another seed"),
+    "reproduce": (["--seed", "1"], "holds a report that differs in seed; add --overwrite, or another output"),
 }
 
 
@@ -212,10 +212,10 @@ def test_an_unfinished_attack_of_other_data_or_another_network_is_refused(server
     assert server.run(command, folder, kill_at="x_adv_eps_0.2.npy")["killed"]
     x = np.load(mine / "x.npy")
     np.save(mine / "x.npy", x + np.float32(1e-6))
-    assert "another samples;" in " ".join(server.run(command, folder)["said"].split())
+    assert "one that differs in samples;" in " ".join(server.run(command, folder)["said"].split())
     np.save(mine / "x.npy", x)
     fo.TwoLayerNetwork(np.ones((8, FEATURES)), np.ones((CLASSES, 8))).save(mine / "net.npz")
-    assert "another weights;" in " ".join(server.run(command, folder)["said"].split())
+    assert "one that differs in weights;" in " ".join(server.run(command, folder)["said"].split())
     shutil.copy(inputs / "net.npz", mine)
     assert server.run(command, folder)["code"] == 0
 

@@ -11,6 +11,7 @@ import pytest
 from support import ACTIVATION_NAMES, every_backend_name
 
 import pyfirstorder as fo
+from pyfirstorder.training import train
 
 W, A = np.arange(6.0).reshape(3, 2), np.ones((4, 3))
 
@@ -161,6 +162,30 @@ def test_a_saved_network_with_flat_outputs_comes_back_flat(tmp_path):
 def test_weights_alone_are_a_relu_network(tmp_path):
     np.savez(tmp_path / "net.npz", hidden_weight=W, output_weight=A)
     assert repr(fo.load_network(tmp_path / "net.npz")) == "TwoLayerNetwork(2 -> 3 relu -> 4, float64)"
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("hiden_bias", "hidden_bias"), ("b", "hidden_bias"), ("OutputBias", "output_bias"), ("activations", "activation")],
+)
+def test_an_array_of_a_file_that_is_misspelt_is_refused(tmp_path, name, meant):
+    np.savez(tmp_path / "net.npz", hidden_weight=W, output_weight=A, **{name: np.ones(3)})
+    with pytest.raises(ValueError, match=rf"net\.npz: a network has no array {name}; did you mean {meant}\?$"):
+        fo.load_network(tmp_path / "net.npz")
+
+
+def test_an_array_of_a_file_that_is_no_part_of_a_network_is_warned_of(tmp_path):
+    np.savez(tmp_path / "net.npz", hidden_weight=W, output_weight=A, mean=np.ones(2), scale=np.ones(2))
+    with pytest.warns(UserWarning, match=r"net\.npz: not read, being no part of a network: mean, scale$") as seen:
+        fo.load_network(tmp_path / "net.npz")
+    assert [warning.filename for warning in seen] == [__file__]
+
+
+def test_a_checkpoint_of_training_is_no_network(tmp_path):
+    options = {"hidden_features": 3, "activation": "tanh", "epochs": 1, "checkpoint": tmp_path / "c.npz"}
+    train(np.eye(3), np.arange(3), **options)
+    with pytest.raises(ValueError, match=r"c\.npz: expected a network, got the checkpoint of a training"):
+        fo.load_network(tmp_path / "c.npz")
 
 
 @pytest.mark.parametrize("name", ["net.npy", "net", "net.pkl", "net.npz.gz"])

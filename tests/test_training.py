@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -110,6 +111,9 @@ def test_weights_that_the_last_step_makes_infinite_are_an_error():
         ({"validation": blobs()[0]}, TypeError, r"validation: expected None or a pair \(x, y\), got an array"),
         ({"validation": blobs(features=5)}, ValueError, "validation: expected 6 numbers a sample, as in x, got 5"),
         ({"adversary": 3}, TypeError, "adversary: expected None or a mapping of arguments of pgd, got 3"),
+        ({"adversary": {}}, TypeError, "adversary: expected a radius eps, got no argument alone"),
+        ({"adversary": {"steps": 3}}, TypeError, "adversary: expected a radius eps, got steps alone"),
+        ({"adversary": {"eps": 0.1, "alpha": 1}}, TypeError, r"pgd has no argument alpha; did you mean step_size\?"),
         ({"y": blobs()[1] > 0}, TypeError, r"y: .*array of bool.*y\.astype\(int\)"),
         ({"x": np.full((120, 6), 1e39)}, ValueError, "x: expected numbers that float32 can hold.*row 0"),
     ],
@@ -292,3 +296,22 @@ def test_a_training_that_diverges_is_an_error_that_names_the_rate_and_no_warning
     rate = 1e30 if dtype == np.float32 else 1e37
     with pytest.raises(ValueError, match=r"learning_rate: the loss is no longer finite in epoch [1-9] at 1e\+3[07]"):
         train(x, y, hidden_features=7, learning_rate=rate, epochs=9, batch_size=20, weight_decay=10.0, **options)
+
+
+def test_warnings_of_on_epoch_are_the_callers():
+    def warn(_):
+        warnings.warn("mine", fo.NotFiniteWarning, stacklevel=1)
+
+    x, y = blobs()
+    for adversary in (None, {"eps": 0.1, "steps": 1}):
+        with pytest.warns(fo.NotFiniteWarning, match="mine") as seen:
+            train(x, y, hidden_features=4, activation="tanh", epochs=3, on_epoch=warn, adversary=adversary)
+        assert len(seen) == 3
+
+
+def test_samples_where_the_adversary_met_no_gradient_are_counted_once_at_the_end():
+    x = np.array([[-1.0], [-2.0], [1.0]])
+    dead = fo.TwoLayerNetwork(np.ones((1, 1)), np.array([[1.0], [-1.0]]))  # no hidden unit is on at the first two
+    with pytest.warns(fo.ZeroGradientWarning, match="the gradient of 2 of 3 attacked points was exactly zero") as seen:
+        train(x, np.array([0, 1, 0]), network=dead, epochs=4, adversary={"eps": 0.1, "steps": 2}, trained="first")
+    assert [warning.filename for warning in seen] == [__file__]

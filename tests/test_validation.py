@@ -31,8 +31,8 @@ def with_entry(array: np.ndarray, index, value) -> np.ndarray:
 # name: (change of the arguments, error, what the message must say)
 WRONG = {
     "not a network": ({"net": "net"}, TypeError, "net: expected a TwoLayerNetwork, got 'net'"),
-    "x of integers": ({"x": np.ones((5, 4), np.int64)}, TypeError, r"x: .*int64.*x\.astype\(np\.float32\) / 255"),
-    "x of uint8": ({"x": np.ones((5, 4), np.uint8)}, TypeError, r"x: .*uint8.*convert images"),
+    "x of integers": ({"x": np.full((5, 4), 255)}, TypeError, r"x: .*int64.*x\.astype\(np\.float32\) / 255"),
+    "x of uint8": ({"x": np.full((5, 4), 9, np.uint8)}, TypeError, r"x: .*uint8.*convert images"),
     "x of float16": ({"x": np.ones((5, 4), np.float16)}, TypeError, r"x: .*float16.*astype\(np\.float32\)"),
     "x of longdouble": (
         {"x": np.ones((5, 4), np.longdouble)},
@@ -244,7 +244,7 @@ def test_a_backend_that_is_no_name_is_refused_by_name(name):
 
 @pytest.mark.parametrize("function", [fo.pgd, fo.apgd, fo.input_gradient, fo.forward, fo.project])
 def test_options_are_keyword_only(function):
-    with pytest.raises(TypeError, match="positional"):
+    with pytest.raises(TypeError, match="by position, got 5 arguments there; name the others: "):
         function(NET, X, Y, 0.1, "linf")
 
 

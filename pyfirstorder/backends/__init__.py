@@ -106,10 +106,10 @@ def _warn_of_slow(chosen: Backend) -> None:
     if isinstance(missing, ImportError) and chosen.name not in _warned_of:
         _warned_of.add(chosen.name)
         patience = ", which takes up to a minute to compile when it is first used" if chosen.name == "numba" else ""
-        warnings.warn(f"using the slower {chosen.name!r} backend{patience}: {missing}", stacklevel=_level_of_caller())
+        warnings.warn(f"using the slower {chosen.name!r} backend{patience}: {missing}", stacklevel=level_of_caller())
 
 
-def _level_of_caller() -> int:
+def level_of_caller() -> int:
     """How many frames above the one that asks the first one outside of this package is, as warnings count them."""
     frame, level = sys._getframe(1), 1
     while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == "pyfirstorder":
@@ -159,8 +159,6 @@ def get(name: str, on_device: bool = False) -> Backend:
             if not isinstance(backend, ImportError):
                 _warn_of_slow(backend)
                 return backend
-    if name not in _LOADERS:
-        raise ValueError(f"backend: expected 'auto' or one of {', '.join(map(repr, _LOADERS))}, got {name!r}")
     backend = _load(name)
     if isinstance(backend, ImportError):
         raise ImportError(f"backend {name!r} is not available: {backend}")

@@ -17,7 +17,9 @@ def cupy_with_gpu() -> Any:
     try:
         import cupy
     except ImportError as error:
-        raise ImportError(f'{error}; pip install "pyfirstorder[cupy]", or the cupy-cuda wheel of your CUDA') from error
+        is_absent = isinstance(error, ModuleNotFoundError) and error.name == "cupy"
+        state = "CuPy is not installed" if is_absent else f"CuPy does not load ({error})"
+        raise ImportError(f'{state}: pip install "pyfirstorder[cupy]", or the cupy-cuda wheel of your CUDA') from error
     try:
         devices = cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError as error:

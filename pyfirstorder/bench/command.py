@@ -21,8 +21,10 @@ from pyfirstorder.bench.machine import copy_bandwidth, describe
 from pyfirstorder.bench.report import Report, attack_rows, memory_rows, summary, timing_rows
 from pyfirstorder.bench.suite import Outcome, run_workload
 from pyfirstorder.bench.workloads import DENSE, WORKLOADS, Workload
+from pyfirstorder.options import columns_of
 
 PARTS = (*(workload.name for workload in WORKLOADS), "H", "I", "J", "dense", "lines")
+_OF_WORDS = ("", "contender", "note", "workload", "network")  # columns
 OWN_DENSE = ("pyfirstorder, dense",)
 
 
@@ -104,9 +106,7 @@ def _table(
 ) -> Table:
     table = Table(title=title, title_justify="left")
     for column in columns:
-        table.add_column(
-            column, justify="left" if column in ("", "contender", "note", "workload", "network") else "right"
-        )
+        columns_of(table, column, justify="left" if column in _OF_WORDS else "right")
     for row in rows:
         table.add_row(*row)
     return table

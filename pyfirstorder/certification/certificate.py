@@ -18,6 +18,7 @@ from pyfirstorder.certification.functionals import upper_bounds
 from pyfirstorder.certification.objectives import functionals, loss_bounds
 from pyfirstorder.certification.region import hidden, region, relaxations, share, unit_of
 from pyfirstorder.results import as_numpy
+from pyfirstorder.summaries import counted, extent, summarise
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -75,6 +76,10 @@ class Certificate:
         if self.certified is None:
             return None
         return float(np.mean(self.certified)) if len(self.certified) else float("nan")
+
+    def __repr__(self) -> str:
+        certified = "" if self.certified is None else f"{np.count_nonzero(self.certified)} certified"
+        return summarise("Certificate", counted(len(self.bound)), self.method, certified, extent("bound", self.bound))
 
     def gap(self, result: AttackResult) -> Array:
         """``bound - attained`` of an attack, see `certification.gap`."""
@@ -174,6 +179,11 @@ def certify(
     ImportError
         If "exact" is asked for without scipy.
 
+    Warns
+    -----
+    UserWarning
+        If an ℓ∞ radius reaches all of the box [0, 1]: see `pgd`.
+
     Notes
     -----
     Computed in float64.  Every dot product of n terms is allowed ``2 (n + 32) (u + 4·2⁻⁵³)`` of the sum of its
@@ -214,6 +224,7 @@ def certify(
     ]
     bound, margin, best = (None if any(p is None for p in piece) else np.concatenate(piece) for piece in zip(*parts))
     assert bound is not None
+    boxes.warn_of_radius(eps, norm, bounds)
     return Certificate(bound, margin, None if margin is None else margin < 0, how, best)
 
 

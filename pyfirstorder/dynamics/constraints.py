@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from pyfirstorder.dynamics.norms import lengths, scales
+
 if TYPE_CHECKING:
     from pyfirstorder.problem import Array
 
@@ -85,15 +87,17 @@ def _on_l2_sphere(
     delta: Array, gradient: Array, eps: Array, room: tuple[Array, Array], rounding: Array, tol: Array
 ) -> Conditions:
     at_lower, at_upper = _faces(delta, room, rounding)
-    length = np.linalg.norm(delta, axis=1)
-    on_sphere = length >= eps * (1 - SHORT_OF_RADIUS) - np.linalg.norm(rounding, axis=1)
-    inside = np.where(at_lower | at_upper, 0, delta)
+    on_sphere = lengths("l2", delta) >= eps * (1 - SHORT_OF_RADIUS) - lengths("l2", rounding)
+    scale = scales(delta)[:, None]  # of a ball of any size
+    inside = np.where(at_lower | at_upper, 0, delta / scale)
     square = np.sum(inside * inside, axis=1)
     has_normal = on_sphere & (square > 0)
-    shift = np.where(has_normal, np.sum(gradient * inside, axis=1) / np.where(square > 0, square, 1), 0)
+    along = np.sum(gradient * inside, axis=1) / np.where(square > 0, square, 1)
+    shift = np.where(has_normal, along / scale[:, 0], 0)
     multipliers = _face_multipliers(gradient - shift[:, None] * delta, at_lower, at_upper)
     multipliers[on_sphere & (eps <= 0)] = np.inf  # a ball of one point
-    return _gather(multipliers, shift * np.where(on_sphere, eps, 1), np.maximum(shift, 0), None, delta, has_normal, tol)
+    of_ball = shift * np.where(on_sphere, eps, 1)
+    return _gather(multipliers, of_ball, np.maximum(shift, 0), None, inside, has_normal, tol)
 
 
 def _on_l1_sphere(

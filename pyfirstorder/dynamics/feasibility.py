@@ -12,21 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyfirstorder.dynamics.constraints import SHORT_OF_RADIUS
+from pyfirstorder.dynamics.norms import lengths
 from pyfirstorder.dynamics.tolerance import ROUNDINGS
 
 if TYPE_CHECKING:
     from pyfirstorder.problem import Array
 
 _SINGLE = float(np.finfo(np.float32).eps)
-_ORDERS = {"linf": np.inf, "l2": 2, "l1": 1}
-
-
-def lengths(norm: str, vectors: Array) -> Array:
-    """``‖v‖_norm`` of each row (B,), scaled by a power of two so that nothing overflows on the way."""
-    largest = np.max(np.abs(vectors), axis=1, initial=0.0)
-    scale = np.where(np.isfinite(largest), np.ldexp(1.0, np.frexp(largest)[1] - 1), 1.0)
-    scale = np.where(scale > 0, scale, 1.0)
-    return np.asarray(scale * np.linalg.norm(vectors / scale[:, None], ord=_ORDERS[norm], axis=1))
 
 
 def require_feasible(norm: str, x0: Array, x_adv: Array, eps: Array, room: tuple[Array, Array]) -> None:

@@ -84,9 +84,12 @@ def checked_planes(planes: Any, count: int, features: int) -> list[Plane]:
     for plane in planes:
         directions = np.asarray(plane.directions)
         if np.shape(plane.origin) != (features,) or directions.shape not in [(n, features) for n in DIMENSIONS]:
+            size = np.size(plane.origin)
+            is_batch = size > features and size % features == 0
+            of_a_batch = "; a plane goes through one sample, x[0] of a batch" if is_batch else ""
             raise ValueError(
                 f"plane: expected an origin of {features} numbers and 1 or 2 directions of as many, got shapes "
-                f"{np.shape(plane.origin)} and {directions.shape}"
+                f"{np.shape(plane.origin)} and {directions.shape}{of_a_batch}"
             )
         if not np.allclose(directions @ directions.T, np.eye(len(directions)), atol=_ORTHONORMAL, rtol=0):
             raise ValueError("plane: expected orthonormal directions; make them so with plane_along")

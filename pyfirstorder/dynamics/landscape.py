@@ -23,6 +23,7 @@ from pyfirstorder.dynamics.planes import Plane
 from pyfirstorder.dynamics.points import flat_bounds, iterates, one_sample, one_target
 from pyfirstorder.dynamics.sections import Region
 from pyfirstorder.problem import Objective, Weights
+from pyfirstorder.summaries import extent, summarise
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -100,7 +101,7 @@ class Landscape:
 
     def __repr__(self) -> str:
         size = " x ".join(str(len(axis)) for axis in self.axes)
-        return f"Landscape({size} points, {self.loss_name} from {self.loss.min():.6g} to {self.loss.max():.6g})"
+        return summarise("Landscape", f"{size} points", extent(self.loss_name, self.loss))
 
 
 @hints.knows_other_names

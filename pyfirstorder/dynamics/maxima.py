@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from pyfirstorder import api, checks, hints, validate
+from pyfirstorder import api, boxes, checks, hints, validate
 from pyfirstorder.ascent import ascent_of
 from pyfirstorder.dynamics.points import flat_bounds
+from pyfirstorder.summaries import counted, extent, summarise
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -64,7 +65,13 @@ class Maxima(NamedTuple):
     x_adv: Array
     spread: Array
 
+    def __repr__(self) -> str:
+        samples, starts = self.labels.shape
+        share = f"{np.count_nonzero(self.converged)} of {self.converged.size} ends converged"
+        return summarise("Maxima", counted(samples), counted(starts, "start"), share, extent("distinct", self.distinct))
 
+
+@hints.knows_other_names
 def distinct_maxima(
     net: TwoLayerNetwork,
     x: Array,
@@ -121,6 +128,11 @@ def distinct_maxima(
     ------
     TypeError, ValueError
         If an argument is of the wrong kind or value; the message names it.
+
+    Warns
+    -----
+    UserWarning
+        If an ℓ∞ radius reaches all of the box [0, 1]: see `pgd`.
 
     Notes
     -----
@@ -183,6 +195,7 @@ def distinct_maxima(
     ends = ended.x_adv.reshape(*shape, d)
     converged = residual.reshape(shape) <= shares[1]
     found = [_clusters(*sample, shares[0]) for sample in zip(ends, ended.loss.reshape(shape), converged, radii)]
+    boxes.warn_of_radius(eps, norm, bounds)
     return Maxima(
         distinct=np.array([labels.max(initial=-1) + 1 for labels, _ in found], dtype=np.int64),
         labels=np.array([labels for labels, _ in found], dtype=np.int64).reshape(shape),

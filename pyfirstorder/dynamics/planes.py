@@ -23,6 +23,7 @@ from pyfirstorder.dynamics.points import (
     orthonormal,
     same_size,
 )
+from pyfirstorder.summaries import counted, summarise
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -56,6 +57,9 @@ class Plane(NamedTuple):
 
     origin: Array
     directions: Array
+
+    def __repr__(self) -> str:
+        return summarise("Plane", counted(np.size(self.origin), "number"), counted(len(self.directions), "direction"))
 
     def coordinates(self, points: ArrayLike) -> Array:
         """Coordinates (..., n) of the projections of points (..., d) onto the plane."""
@@ -124,7 +128,7 @@ def random_plane(x: Array, *, seed: int = 0, dimensions: int = 2) -> Plane:
     Parameters
     ----------
     x : float32 or float64 array of d numbers, in any shape
-        One sample, the origin of the plane.
+        One sample, the origin of the plane.  A batch would be taken for one, as an image is: take ``x[0]`` of it.
     seed : int
         Seed of NumPy's default generator, which is not shared with anyone.
     dimensions : 1 or 2

@@ -13,6 +13,7 @@ import numpy as np
 from pyfirstorder import api, checks, hints, validate
 from pyfirstorder.dynamics.input_hessian import input_hessians
 from pyfirstorder.dynamics.maxima import Maxima, distinct_maxima
+from pyfirstorder.summaries import extent, summarise
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -53,6 +54,11 @@ class Regularity(NamedTuple):
     end_spectrum: Array
     maxima: Maxima
     lipschitz: Array
+
+    def __repr__(self) -> str:
+        largest = [(name, part[:, :1]) for name, part in (("x", self.spectrum), ("the ends", self.end_spectrum))]
+        curvatures = [extent(f"largest eigenvalue at {name}", values) for name, values in largest]
+        return summarise("Regularity", *curvatures, extent("lipschitz", self.lipschitz), repr(self.maxima))
 
 
 @hints.knows_other_names

@@ -15,9 +15,12 @@ from pyfirstorder import backends, boxes, checks, hints, validate
 from pyfirstorder.attacks import make_objective
 from pyfirstorder.dynamics.constraints import conditions
 from pyfirstorder.dynamics.curvature import METHODS, blocks, largest_eigenvalue
-from pyfirstorder.dynamics.feasibility import lengths, require_feasible
+from pyfirstorder.dynamics.feasibility import require_feasible
+from pyfirstorder.dynamics.norms import lengths
 from pyfirstorder.dynamics.tolerance import ROUNDINGS, tolerances
 from pyfirstorder.problem import PIECEWISE_LINEAR, Ball
+from pyfirstorder.results import warn_of_overflow
+from pyfirstorder.summaries import counted, extent, summarise
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -68,7 +71,8 @@ class Stationarity:
     strictness : array (B,)
         The smallest multiplier of all active constraints (ball and box); infinity where none is active.
     largest_eigenvalue : array (B,)
-        λ_max of the projected and shifted Hessian; minus infinity where the constraints leave no direction.
+        λ_max of the projected and shifted Hessian; minus infinity where the constraints leave no direction, NaN where
+        it overflows.
     slack : array (B,)
         ``ε - ‖δ‖_p``, the distance to the sphere.
     free : int64 array (B,)
@@ -96,6 +100,12 @@ class Stationarity:
     slack: Array
     free: Array
     linear_region: bool
+
+    def __repr__(self) -> str:
+        numbers = [(kind, int(np.count_nonzero(self.verdict == kind))) for kind in Verdict]
+        found = [f"{number} {kind.name.lower().replace('_', ' ')}" for kind, number in numbers if number]
+        where = "in their linear regions" if self.linear_region else ""
+        return summarise("Stationarity", counted(len(self.verdict)), *found, where, extent("residual", self.residual))
 
 
 @hints.knows_other_names
@@ -158,6 +168,14 @@ def stationarity(
     ImportError
         If Lanczos is needed and SciPy is not installed.
 
+    Warns
+    -----
+    UserWarning
+        If an ℓ∞ radius reaches all of the box [0, 1]: see `pyfirstorder.pgd`.
+    NotFiniteWarning
+        If the gradient or the curvature at a point overflows: its largest eigenvalue is NaN then, and second order does
+        not decide.
+
     Notes
     -----
     A weak constraint, one whose multiplier is at most tol, may hold or not.  A point is called a maximum only if λ_max
@@ -204,15 +222,23 @@ def stationarity(
     _, gradient, _ = engine.input_gradient(weights, end, objective, count)
     residual = _residual(engine, delta, gradient, start, Ball(norm, eps, lower, upper), count)
     rounding = ROUNDINGS * unit * np.maximum(np.abs(start), np.abs(end))
-    first = conditions(norm, delta, gradient, eps, room, rounding, allowed)
     largest, verdict = np.full(len(end), np.nan), np.full(len(end), int(Verdict.NOT_STATIONARY), np.int8)
-    for rows, terms in blocks(weights, end, objective, lambda left, right: engine.multiply(left, right, count)):
-        for at, row in enumerate(rows):
-            shift, wide = float(first.shift[row]), first.wide
-            found = largest_eigenvalue(terms, at, wide.free[row], wide.normal[row], method) - shift
-            zero, largest[row] = share * (float(terms.scale[at]) + shift), found
-            if residual[row] <= allowed[row]:
-                verdict[row] = _verdict(terms, at, first, row, found, zero, method)
+    size = np.zeros(len(end))  # of the curvature
+    with np.errstate(over="ignore", invalid="ignore"):  # it shows in what is found, and is warned of below
+        first = conditions(norm, delta, gradient, eps, room, rounding, allowed)
+        for rows, terms in blocks(weights, end, objective, lambda left, right: engine.multiply(left, right, count)):
+            size[rows] = terms.scale
+            for at, row in enumerate(rows):
+                shift, wide, is_stationary = float(first.shift[row]), first.wide, residual[row] <= allowed[row]
+                if not np.isfinite(size[row] + shift):
+                    verdict[row] = Verdict.DEGENERATE if is_stationary else Verdict.NOT_STATIONARY
+                    continue
+                found = largest_eigenvalue(terms, at, wide.free[row], wide.normal[row], method) - shift
+                zero, largest[row] = share * (float(terms.scale[at]) + shift), found
+                if is_stationary:
+                    verdict[row] = _verdict(terms, at, first, row, found, zero, method)
+    warn_of_overflow("gradient or curvature", gradient, size, stacklevel=3)  # beyond the decorator
+    boxes.warn_of_radius(eps, norm, bounds)
     return Stationarity(
         verdict=verdict,
         residual=residual,
@@ -242,8 +268,11 @@ def _verdict(
 
 
 def _residual(engine: Backend, delta: Array, gradient: Array, x0: Array, ball: Ball, threads: int) -> Array:
-    moved = engine.project(np.ascontiguousarray(delta + gradient), x0, ball, threads)
-    return np.asarray(np.linalg.norm(moved - delta, axis=1))
+    """``‖P(δ + g) - δ‖₂``, infinity where g is not finite."""
+    is_finite: Array = np.logical_and.reduce(np.isfinite(gradient), axis=1)
+    ahead = delta + np.where(is_finite[:, None], gradient, 0)
+    moved = engine.project(np.ascontiguousarray(ahead), x0, ball, threads)
+    return np.where(is_finite, lengths("l2", moved - delta), np.inf)
 
 
 def _box(bounds: Bounds | None, clean: Points) -> tuple[Array, Array] | None:

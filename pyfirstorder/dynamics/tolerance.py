@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyfirstorder import validate
+from pyfirstorder.dynamics.norms import lengths
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -29,7 +30,7 @@ def tolerances(tol: ArrayLike | None, x0: Array, eps: Array, rounding: float | N
     """
     if tol is not None:
         return validate.per_sample("tol", tol, len(x0))
-    length = np.linalg.norm(x0.astype(np.float64), axis=1)
+    length = lengths("l2", x0.astype(np.float64))
     radius = np.where(np.isfinite(eps), eps, np.maximum(length, 1.0))
     unit = float(np.finfo(x0.dtype).eps) if rounding is None else rounding
     return SHARE_OF_RADIUS * radius + ROUNDINGS * unit * length

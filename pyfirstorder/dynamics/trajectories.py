@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from pyfirstorder import checks, hints, validate
+from pyfirstorder import boxes, checks, hints, validate
 from pyfirstorder.arrays import in_main_memory
 from pyfirstorder.ascent import ascent_of
 from pyfirstorder.dynamics.tolerance import tolerances
 from pyfirstorder.results import as_numpy, in_kind_of, warn_of_ends
 from pyfirstorder.settings import DEFAULT_SPARSE_FRACTION, MOST_STEPS
+from pyfirstorder.summaries import counted, extent, summarise
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -65,6 +66,18 @@ class Trajectories:
     tol: Array
     steps_to_tolerance: Array
     result: AttackResult
+
+    def __repr__(self) -> str:
+        samples, iterates = self.loss.shape
+        reached = self.steps_to_tolerance[self.steps_to_tolerance >= 0]
+        median = f" (median step {np.median(reached):.6g})" if len(reached) else ""
+        return summarise(
+            "Trajectories",
+            counted(samples),
+            counted(iterates, "iterate") + ("" if self.iterates is None else f" of shape {self.iterates.shape[2:]}"),
+            f"{len(reached)} within tolerance{median}",
+            extent("loss", self.loss),
+        )
 
 
 @hints.knows_other_names
@@ -126,7 +139,7 @@ def trace(
 
     Warns
     -----
-    ZeroGradientWarning, NotFiniteWarning
+    UserWarning, ZeroGradientWarning, NotFiniteWarning
         See `pyfirstorder.pgd`.
 
     References
@@ -179,6 +192,7 @@ def trace(
         backend=backend,
         threads=threads,
     )
+    boxes.warn_of_radius(eps, norm, bounds)
     warn_of_ends(as_numpy(result.status)[None], stacklevel=3)  # beyond the decorator
     assert result.trace is not None
     recorded = result.trace

@@ -13,6 +13,7 @@ except ImportError as error:
     raise ImportError('the command line needs typer and rich: pip install "pyfirstorder[cli]"') from error
 
 from pyfirstorder import backends, checks, validate
+from pyfirstorder.endings import going_on
 from pyfirstorder.experiments.catalogue import EXPERIMENTS
 from pyfirstorder.experiments.experiment import DEFAULT, FULL, QUICK, Outcome, Run
 from pyfirstorder.experiments.report import REPORT_FILES, write_outcome, write_report
@@ -45,6 +46,13 @@ def reproduce(
     engine = backends.get(validate.backend(backend)).name
     run = Run(checks.integer("seed", seed, 0, _LARGEST_SEED), engine, validate.threads(threads))
     begin(output, size, run, overwrite, [*REPORT_FILES, *(f"{name}.csv" for name in EXPERIMENTS)])
+    same = f"the same command{' without --overwrite' if overwrite else ''} goes on"
+    with going_on(lambda: same):
+        _measure(experiment, size, run, output)
+
+
+def _measure(experiment: str, size: str, run: Run, output: Path) -> None:
+    """Perform what is asked for, say what it found, and write the report of all that is done."""
     console = Console(highlight=False)
     outcomes: list[Outcome] = []
     for name, each in EXPERIMENTS.items():
@@ -60,7 +68,7 @@ def reproduce(
             _print(console, outcome)
     asked = ALL if len(outcomes) == len(EXPERIMENTS) else experiment
     flag = "" if size == DEFAULT else f" --{size}"
-    command = f"pyfirstorder reproduce {asked}{flag} --seed {run.seed} --backend {engine}"
+    command = f"pyfirstorder reproduce {asked}{flag} --seed {run.seed} --backend {run.backend}"
     for path in write_report(outcomes, command, output):
         console.print(f"wrote {path}", soft_wrap=True)
 

@@ -13,7 +13,7 @@ import time
 import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pyfirstorder import checkpoints, files
+from pyfirstorder import checkpoints, files, hints
 from pyfirstorder.experiments.experiment import Cell, Experiment, Outcome, Row, Run
 from pyfirstorder.experiments.figures import png_of
 from pyfirstorder.results import NotFiniteWarning, ZeroGradientWarning
@@ -49,8 +49,8 @@ def begin(output: Path, size: str, run: Run, overwrite: bool, written: Iterable[
         differing = sorted(name for name in {*found, *job} if found.get(name) != job.get(name))
         if differing:
             raise ValueError(
-                f"output: {output} holds a report with another {', '.join(differing)}; pass overwrite=True, or another "
-                "output"
+                f"output: {output} holds a report that differs in {hints.listed(differing)}; pass "
+                "overwrite=True, or another output"
             )
     kept.mkdir(parents=True, exist_ok=True)
     _write(path, job)

@@ -51,10 +51,15 @@ def load_network(path: str | os.PathLike[str], *, activation: str | None = None)
     ImportError
         If the package that reads files of that kind is not installed.
     TypeError, ValueError
-        If the file is of another kind or damaged, an array is missing or does not fit, or the file names another
-        activation; the message names the file.
+        If the file is of another kind or damaged, an array is missing, misspelt or does not fit, or the file names
+        another activation; the message names the file.
     OSError
         If the file cannot be opened.
+
+    Warns
+    -----
+    UserWarning
+        If an .npz file holds arrays that are no part of a network.
 
     Examples
     --------

@@ -13,6 +13,7 @@ except ImportError as error:
 
 import pyfirstorder as fo
 from pyfirstorder import checkpoints, datasets, files, training
+from pyfirstorder.endings import going_on
 from pyfirstorder.network import arrays_of
 from pyfirstorder.options import (
     HELD_OUT,
@@ -25,6 +26,8 @@ from pyfirstorder.options import (
     Threads,
     bar_of,
     bounds_of,
+    described,
+    no_bounds,
     number_of,
 )
 from pyfirstorder.training.history import require_history, write_history
@@ -107,7 +110,7 @@ def train(
     if not len(rest):
         held = f"{len(validation)} of {len(everything)} are held out"
         raise ValueError(f"data: expected at least one sample to train on, got none: {held}")
-    console.print(f"{everything.describe()}, {len(validation)} of them held out", highlight=False)
+    console.print(f"{described(everything)}\n{len(validation)} of them held out", highlight=False, soft_wrap=True)
     adversary = {
         "eps": None if adversarial_eps is None else number_of("adversarial_eps", adversarial_eps),
         "norm": adversarial_norm,
@@ -143,7 +146,10 @@ def train(
     )
     if not overwrite and not kept.exists():
         checkpoints.load(output, job, name="output", remedy="choose another output, or add --overwrite")
-    with bar_of(console, "{task.fields[state]}") as bar:
+    console.print(f"training {_against(settings['adversary'])}", highlight=False, soft_wrap=True)
+    if settings["adversary"] is not None and bounds is None and adversary["bounds"] is None:
+        console.print(no_bounds(everything), highlight=False, soft_wrap=True)
+    with going_on(lambda: _how(kept, overwrite)), bar_of(console, "{task.fields[state]}") as bar:
         task = bar.add_task("train", total=1.0, state="")
         own: list[Epoch] = []
 
@@ -170,8 +176,26 @@ def train(
         kept.unlink(missing_ok=True)
     earlier = len(result.history) - len(own)
     before = f", {earlier} of them in a run before" if earlier else ""
-    last = f"after {epochs} epochs{before}: {_state(result.history[-1])}; " if result.history else ""
+    passes = f"{epochs} epoch{'s' if epochs != 1 else ''}"
+    last = f"after {passes}{before}: {_state(result.history[-1])}; " if result.history else ""
     console.print(f"{last}wrote {output}", highlight=False, soft_wrap=True)
+
+
+def _against(adversary: dict[str, Any] | None) -> str:
+    """What the network is trained against."""
+    if adversary is None:
+        return "plainly; --adversarial-eps trains against an adversary"
+    start = "a random start" if adversary["random_start"] else "the sample"
+    box = "" if adversary["bounds"] is None else f" in [{adversary['bounds'][0]:g}, {adversary['bounds'][1]:g}]"
+    steps = f"{adversary['steps']} step{'s' if adversary['steps'] != 1 else ''}"
+    return f"against pgd of {adversary['norm']} radius {adversary['eps']:.4g}{box}, {steps} from {start}"
+
+
+def _how(kept: Path, overwrite: bool) -> str:
+    """How an interrupted training goes on."""
+    if not kept.exists():
+        return "the same command begins anew, because no epoch had ended"
+    return f"the same command{' without --overwrite' if overwrite else ''} goes on"
 
 
 def _state(epoch: Epoch) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from pyfirstorder import files
+from pyfirstorder.summaries import counted, summarise
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,6 +56,10 @@ class TrainingResult:
 
     network: TwoLayerNetwork
     history: tuple[Epoch, ...]
+
+    def __repr__(self) -> str:
+        last = repr(self.history[-1]) if self.history else ""
+        return summarise("TrainingResult", repr(self.network), counted(len(self.history), "epoch"), last)
 
 
 def write_history(path: PathLike, history: Sequence[Epoch]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,7 +12,6 @@ from pyfirstorder import checkpoints, checks, files, hints, validate
 from pyfirstorder.gradients import Parameters, initial_parameters
 from pyfirstorder.optimizers import OPTIMIZERS, Optimizer, Rates
 from pyfirstorder.progress import progress_callback
-from pyfirstorder.results import NotFiniteWarning
 from pyfirstorder.training.history import Epoch, TrainingResult
 from pyfirstorder.training.run import Checkpoint, run
 from pyfirstorder.training.targets import Targets, rows_of
@@ -140,8 +138,10 @@ def train(
 
     Warns
     -----
+    UserWarning
+        If the ℓ∞ radius of the adversary reaches all of the box [0, 1]: see `pgd`.
     ZeroGradientWarning
-        If the adversary met samples whose gradient was exactly zero.
+        If the adversary met samples whose gradient was exactly zero; once, at the end, with their number.
 
     Notes
     -----
@@ -216,11 +216,9 @@ def train(
             backend=trainer.backend_name,
         )
         kept = Checkpoint(Path(checkpoint), job, every)
-    with progress_callback(progress, "train") as on_progress, warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", NotFiniteWarning
-        )  # of the adversary: a loss that is not finite is an error here
+    with progress_callback(progress, "train") as on_progress:
         history = run(trainer, epochs, batch_size, held_out, kept, on_progress, on_epoch)
+    trainer.warn(stacklevel=3)  # beyond the decorator
     return TrainingResult(trainer.network(), tuple(history))
 
 
@@ -234,10 +232,7 @@ class _Start(NamedTuple):
 def _dtype(value: DTypeLike | None, network: TwoLayerNetwork | None) -> np.dtype[Any]:
     if value is None:
         return np.dtype(np.float32) if network is None else network.dtype
-    try:
-        found = np.dtype(value)
-    except TypeError:
-        raise TypeError(f"dtype: expected float32 or float64, got {checks.describe(value)}") from None
+    found = checks.float_type("dtype", value)
     if found not in _FLOATS:
         raise ValueError(f"dtype: expected float32 or float64, got {found}")
     return found

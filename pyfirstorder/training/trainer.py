@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyfirstorder import api, ascent, backends, checks, validate
+from pyfirstorder import api, ascent, backends, boxes, checks, validate
 from pyfirstorder.backends.reference.attack import take_objective
 from pyfirstorder.gradients import Parameters, weight_gradients
 from pyfirstorder.network import TwoLayerNetwork
+from pyfirstorder.problem import Status
+from pyfirstorder.results import warn_of_ends
 from pyfirstorder.training.history import Epoch
 from pyfirstorder.training.targets import Targets, rows_of
 
@@ -68,14 +70,13 @@ class Trainer:
         threads: int | None,
     ) -> None:
         self.rows, self.targets, self.parameters, self.activation = rows, targets, parameters, activation
-        self.generator, self.optimizer, self.adversary = generator, optimizer, adversary
-        if adversary is not None and not isinstance(adversary, Mapping):
-            raise TypeError(
-                f"adversary: expected None or a mapping of arguments of pgd, got {checks.describe(adversary)}"
-            )
+        self.generator, self.optimizer = generator, optimizer
+        self.was_flat = np.zeros(len(rows), dtype=bool)  # where the adversary met a gradient of exactly zero
+        self.attack = None if adversary is None else _attack_of(adversary)
         chosen, count = backends.get(validate.backend(backend)), validate.threads(threads)
         self.backend_name = chosen.name
         self.engine: dict[str, Any] = {"backend": backend, "threads": count}
+        self.forward = partial(chosen.forward, threads=count)
         self.gradients = partial(
             weight_gradients,
             self.parameters,
@@ -97,7 +98,7 @@ class Trainer:
 
         What overflows shows in that sum, so NumPy says nothing of it.
         """
-        x = self.rows[batch] if self.adversary is None else self._attacked(batch, self.adversary)
+        x = self.rows[batch] if self.attack is None else self._attacked(batch, self.attack)
         with np.errstate(over="ignore", invalid="ignore"):
             value, output, gradients = self.gradients(x, take_objective(self.objective, batch))
             self.optimizer.step(gradients)
@@ -105,12 +106,13 @@ class Trainer:
             return np.nan, 0
         return float(np.sum(value, dtype=np.float64)), self.targets.correct(output, batch)
 
-    def _attacked(self, batch: Array, adversary: Mapping[str, Any]) -> Array:
+    def _attacked(self, batch: Array, adversary: dict[str, Any]) -> Array:
         """Adversarial examples of the samples of a mini-batch, for the network as it is now."""
         seed = int(self.generator.integers(2**63))
-        y = self.targets.values[batch]
         options = {"seed": seed, "loss": self.targets.loss, **self.engine, **adversary}
-        return ascent.pgd(self.network(), self.rows[batch], y, **options).x_adv
+        result = ascent.ascent_of(self.network(), self.rows[batch], self.targets.values[batch], **options)
+        self.was_flat[batch] |= result.status == Status.ZERO_GRADIENT
+        return result.x_adv
 
     def arrays(self) -> dict[str, Array]:
         """What the next step depends on, for a checkpoint."""
@@ -146,6 +148,27 @@ class Trainer:
         assert labels is not None
         return rows, labels
 
+    def warn(self, stacklevel: int) -> None:
+        """What `pgd` would have warned of at some step, once for all of them."""
+        if self.attack is None:
+            return
+        settings = ascent.arguments("pgd", {name: part for name, part in self.attack.items() if name != "eps"})
+        boxes.warn_of_radius(self.attack["eps"], settings["norm"], settings["bounds"])
+        # One that overflows is no end of its own here: it ends the training.
+        ends = np.where(self.was_flat, Status.ZERO_GRADIENT, Status.STEPS_USED_UP)
+        warn_of_ends(ends[None], stacklevel=stacklevel + 1)
+
     def accuracy(self, rows: Array, labels: Array) -> float:
-        """Share of the rows that the network as it is now gives their class."""
-        return float(np.mean(api.predict(self.network(), rows, **self.engine) == labels))
+        """Share of the rows that the network as it is now gives their class; an output that overflows is of some."""
+        output = self.forward(self.network().weights(rows.dtype), rows)
+        return float(np.mean(api.classes_of(output) == labels))
+
+
+def _attack_of(adversary: object) -> dict[str, Any]:
+    """The arguments of `pgd`, each of which it has, and a radius among them."""
+    if not isinstance(adversary, Mapping):
+        raise TypeError(f"adversary: expected None or a mapping of arguments of pgd, got {checks.describe(adversary)}")
+    ascent.arguments("pgd", {name: part for name, part in adversary.items() if name != "eps"})
+    if "eps" not in adversary:
+        raise TypeError(f"adversary: expected a radius eps, got {', '.join(adversary) or 'no argument'} alone")
+    return dict(adversary)

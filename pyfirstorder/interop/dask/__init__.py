@@ -27,6 +27,7 @@ try:
     from dask.base import tokenize
 except ImportError as error:
     raise ImportError('dask is not installed: pip install "dask[array,distributed]"') from error
+from pyfirstorder.summaries import counted, summarise
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,7 +75,7 @@ class DaskAttackResult(AttackResult):
 
     def __repr__(self) -> str:
         loss: Any = self.loss
-        return f"DaskAttackResult({len(loss)} samples in {loss.npartitions} blocks)"
+        return summarise("DaskAttackResult", f"{counted(len(loss))} in {counted(loss.npartitions, 'block')}")
 
 
 def pgd(net: TwoLayerNetwork, x: Any, y: Any, *, eps: ArrayLike, **options: Any) -> DaskAttackResult:
@@ -161,7 +162,8 @@ class DaskEvaluation:
         return DaskEvaluation(fell_to, x_adv, has_zero_gradient, self.order)
 
     def __repr__(self) -> str:
-        return f"DaskEvaluation({len(self.fell_to)} samples in {self.fell_to.npartitions} blocks)"
+        blocks = counted(self.fell_to.npartitions, "block")
+        return summarise("DaskEvaluation", f"{counted(len(self.fell_to))} in {blocks}")
 
 
 def evaluate(net: TwoLayerNetwork, x: Any, y: Any, *, eps: ArrayLike, **options: Any) -> DaskEvaluation:
