@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from importlib.machinery import ModuleSpec
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -407,6 +408,7 @@ def test_weights_are_on_the_gpu_before_another_stream_can_read_them() -> None:
 def test_an_engine_that_no_driver_or_gpu_here_can_run_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     reason = "it was built with CUDA 13.0, and the driver knows CUDA 12.2 at most"
     compiled = ModuleType("pyfirstorder.backends._cuda")
+    compiled.__spec__ = ModuleSpec(compiled.__name__, None)
     compiled.why_unusable = lambda: reason  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "pyfirstorder.backends._cuda", compiled)
     monkeypatch.setattr(backends, "_cuda", compiled, raising=False)
