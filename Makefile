@@ -61,13 +61,15 @@ bench: $(BENCH)/.installed
 	$(BENCH)/bin/pyfirstorder bench --output bench
 
 # ---- Releases and documentation.  make wheel: sdist and Linux wheel in dist/, used in an environment of its own.
-# make floors: the oldest Python and packages that pyproject.toml declares, then the newest.  make docs: build/docs.
+# make floors: the oldest Python and packages that pyproject.toml declares, then the newest.  make free-threaded: a Python
+# without its interpreter lock.  make docs: build/docs.
 RELEASE := .venv-release
 DOCS := .venv-docs
 OLDEST ?= python3.10
 NEWER ?= python3.12 python3.13
+FREE_THREADED ?= python3.13t
 
-.PHONY: sdist wheel floors sbom release-check docs
+.PHONY: sdist wheel floors free-threaded sbom release-check docs
 
 $(RELEASE)/.installed: pyproject.toml
 	test -x $(RELEASE)/bin/python || $(PYTHON) -m venv $(RELEASE)
@@ -85,6 +87,9 @@ wheel: sdist
 
 floors: sdist
 	.ci/release/floors $(RELEASE)/bin "$(OLDEST)" $(NEWER)
+
+free-threaded: sdist
+	.ci/release/free-threaded $(RELEASE)/bin "$(FREE_THREADED)"
 
 # Dependencies and licences of an environment with every extra that can be installed without a GPU, as CycloneDX.
 sbom: $(RELEASE)/.installed
