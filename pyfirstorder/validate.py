@@ -263,16 +263,18 @@ def _labels(array: Array, value: object, samples: int, classes: int) -> Array:
     if array.shape != (samples,):
         hint = _as_indices(array, classes)
         raise ValueError(f"y: expected shape ({samples},), one class index per sample, got {array.shape}{hint}")
-    is_plain = array.dtype == np.int64 and array.flags.c_contiguous and not arrays.is_on_device(array)
-    if is_plain and np.logical_and.reduce(array.view(np.uint64) < classes):  # what is negative is large there
-        return array
-    if not ((array >= 0) & (array < classes)).all():
-        row = int(np.argmax((array < 0) | (array >= classes)))
+    # A copy of it is checked and used: another thread may write to y meanwhile, and engines index by what passed here.
+    labels: Array = array.astype(np.int64, order="C")
+    if not arrays.is_on_device(labels) and np.logical_and.reduce(labels.view(np.uint64) < classes):
+        return labels  # what is negative is large there
+    is_wrong = (labels < 0) | (labels >= classes)
+    if is_wrong.any():
+        row = int(np.argmax(is_wrong))
         raise ValueError(
             f"y: expected class indices from 0 to {classes - 1}, got {array[row]} in row {row}; of classes with other "
             "names take their places, np.searchsorted(classes, y)"
         )
-    return np.ascontiguousarray(array, dtype=np.int64, like=array)
+    return labels
 
 
 def _as_indices(array: Array, classes: int) -> str:

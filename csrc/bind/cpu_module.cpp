@@ -371,7 +371,7 @@ void bind_type(py::module_& module, const char* name) {
 }  // namespace
 }  // namespace pyfirstorder
 
-PYBIND11_MODULE(_cpu, module) {
+PYBIND11_MODULE(_cpu, module, pybind11::mod_gil_not_used()) {
   using namespace pyfirstorder;
   module.def("compiled_isas", [] { return isa_names(false); });
   module.def("supported_isas", [] { return isa_names(true); });

@@ -66,8 +66,8 @@ PYFIRSTORDER_INLINE V exp(V x) {
   const Bits<T> exponent = bits_of(shifted) - bits_of(broadcast<V>(C::magic));
   const Bits<T> half = exponent >> 1, rest = exponent - half;
   const Bits<T> one = bits_of(broadcast<V>(1));
-  const V scaled =
-      value * of_bits<T>(one + (half << mantissa_bits<T>())) * of_bits<T>(one + (rest << mantissa_bits<T>()));
+  const Bits<T> unit = broadcast_place<T>(int64_t(1) << mantissa_bits<T>());  // of exponents, which may be negative
+  const V scaled = value * of_bits<T>(one + half * unit) * of_bits<T>(one + rest * unit);
   return select(x == x, scaled, x);
 }
 

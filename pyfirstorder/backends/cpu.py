@@ -86,6 +86,6 @@ class CpuBackend:
     def _packed(self, weights: Weights) -> Any:
         """The weights in this engine's layout, made once per network and type."""
         key = f"cpu-{self.isa}"
-        if key not in weights.prepared:
-            weights.prepared[key] = _cpu.pack(self.isa, *weights[:6])
+        if key not in weights.prepared:  # threads that pack at once agree on one, whose W Wᵀ is then made once
+            weights.prepared.setdefault(key, _cpu.pack(self.isa, *weights[:6]))
         return weights.prepared[key]

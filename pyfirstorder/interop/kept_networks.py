@@ -6,7 +6,6 @@ of the last networks number by number (0.1 ms for 784-512-10): no version counte
 
 from __future__ import annotations
 
-from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,8 +14,9 @@ from pyfirstorder.network import TwoLayerNetwork
 
 _MOST_KEPT = 8
 
-_kept: list[tuple[str, TwoLayerNetwork]] = []  # the one that was wanted last at the end
-_lock = Lock()
+# The one that was wanted last at the end.  It is read as a whole and written as a whole, without a lock, which a fork
+# could leave locked: where two threads write at once, one network is forgotten.
+_kept: list[tuple[str, TwoLayerNetwork]] = []
 
 
 class Parts(NamedTuple):
@@ -30,9 +30,7 @@ class Parts(NamedTuple):
 
 def network(parts: Parts, activation: str) -> TwoLayerNetwork:
     """The network with these weights; one made before, with what was prepared for it, if it has the same numbers."""
-    with _lock:
-        kept = list(reversed(_kept))
-    for entry in kept:
+    for entry in reversed(_kept.copy()):
         if entry[0] == activation and _is_made_of(entry[1], parts):
             break
     else:
@@ -40,11 +38,7 @@ def network(parts: Parts, activation: str) -> TwoLayerNetwork:
             parts.hidden_weight, parts.output_weight, parts.hidden_bias, parts.output_bias, activation
         )
         entry = activation, net
-    with _lock:
-        if entry in _kept:
-            _kept.remove(entry)
-        _kept.append(entry)
-        del _kept[:-_MOST_KEPT]
+    _kept[:] = [*(one for one in _kept.copy() if one[1] is not entry[1]), entry][-_MOST_KEPT:]
     return entry[1]
 
 
