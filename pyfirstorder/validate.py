@@ -87,6 +87,9 @@ def threads(value: object) -> int:
     return checks.integer("threads", value, 1, 1024)
 
 
+_MOST_FOR_A_HINT = 2**24  # numbers that a message looks at: a view may have more than any memory
+
+
 def floats(name: str, value: object, on_device: bool = False) -> Array:
     """An array of float32 or float64, C-contiguous and in native byte order."""
     array = checks.array(name, value, on_device)
@@ -96,7 +99,11 @@ def floats(name: str, value: object, on_device: bool = False) -> Array:
     if dtype not in _FLOATS:
         hint = ""
         if dtype.kind in "iub":
-            largest = float(array.max()) if array.size and array.min() >= 0 else 0.0
+            largest = 0.0
+            if array.size > _MOST_FOR_A_HINT:
+                largest = 255.0
+            elif array.size and array.min() >= 0:
+                largest = float(array.max())
             scaled = f"images with {{}} / {hints.divisor(largest):g}" if largest > 1 else "with {}"
             hint = f"; convert {scaled.format(arrays.conversion(name, value))}"
         elif dtype.kind == "f":
