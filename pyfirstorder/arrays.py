@@ -114,27 +114,35 @@ def place_of(value: Any) -> AbstractContextManager[Any]:
     """Where an array is read, computed on, and what comes of it given back.
 
     That is its own GPU, and the stream on which its library works there: torch says which.  Of others it is CuPy's
-    current stream, and DLPack orders what they and CuPy do.
+    current stream; what they did before is ordered by DLPack, and before they go on all is done.
     """
     if type(value) is np.ndarray or not is_foreign(value) or getattr(value, "is_cpu", False):
         return nullcontext()
     try:
-        kind, number = value.__dlpack_device__()
-        cupy = _cupy() if kind == _CUDA else None
+        cupy = _cupy() if _device(value) == _CUDA else None
+        number = 0 if cupy is None else _number_of_gpu(cupy, value)
     except Exception:  # whatever an array raises, and a missing CuPy: `read` says what is wrong
         return nullcontext()
     return nullcontext() if cupy is None else _on_gpu(cupy, value, number)
 
 
+def _number_of_gpu(cupy: Any, value: Any) -> int:
+    if hasattr(value, "__dlpack_device__"):
+        return int(value.__dlpack_device__()[1])
+    return int(cupy.asarray(value).device.id)
+
+
 @contextmanager
 def _on_gpu(cupy: Any, value: Any, number: int) -> Iterator[None]:
     with cupy.cuda.Device(number):
-        if _library(value) != "torch":
-            yield
+        if any(base.__module__.partition(".")[0] == "torch" for base in type(value).__mro__):
+            address: int = sys.modules["torch"].cuda.current_stream(number).cuda_stream
+            with _stream(cupy, address, number):
+                yield
             return
-        address: int = sys.modules["torch"].cuda.current_stream(number).cuda_stream
-        with _stream(cupy, address, number):
-            yield
+        yield
+        if not isinstance(value, cupy.ndarray):  # whose owner may use its memory again, on a stream that is not known
+            cupy.cuda.get_current_stream().synchronize()
 
 
 class _ForeignStream(NamedTuple):
@@ -209,8 +217,8 @@ def _find_giver(like: object) -> Callable[[Array, Any], Any] | None:
     if _library(like) == "tensorflow":  # the one that array-api-compat does not know
         return lambda values, device: sys.modules["tensorflow"].convert_to_tensor(values)
     cupy = sys.modules.get("cupy")
-    if cupy is not None and isinstance(like, cupy.ndarray):  # as results on a GPU are
-        return lambda values, device: cupy.asarray(values)
+    if cupy is not None and isinstance(like, cupy.ndarray):  # as results on a GPU are, whichever is the current one
+        return lambda values, device: values if isinstance(values, cupy.ndarray) else cupy.asarray(values)
     try:
         from array_api_compat import array_namespace
     except ImportError as error:

@@ -186,7 +186,11 @@ Result = TypeVar("Result", AttackResult, MinimalRadius)
 
 def as_numpy(values: Any) -> Array:
     """An array of a result, whatever its kind."""
-    return kinds.in_main_memory(kinds.read("result", values, True)) if kinds.is_foreign(values) else values
+    if not kinds.is_foreign(values):
+        array: Array = values
+        return array
+    with kinds.place_of(values):
+        return kinds.in_main_memory(kinds.read("result", values, True))
 
 
 class _Given:

@@ -28,6 +28,7 @@ SOURCES = {"sm_80": SOURCE, "sm_90": SOURCE, HOPPER: SOURCE.with_name("hopper.cu
 ARCHITECTURES = tuple(SOURCES)
 PTX_OF = "sm_90"  # which is shipped, for the drivers of later GPUs
 FROM_PTX = ("sm_100", "sm_120")
+KNOWS_LATER = (12, 8)  # the first ptxas that does
 
 # In place of pybind11, which adds nothing to how device code is compiled and need not be installed where tests run.
 _PYBIND11 = """
@@ -86,7 +87,8 @@ def compiled(kept: Path) -> dict[str, Path]:
     tools = needed()
     kept.mkdir(parents=True, exist_ok=True)
     folder = kept / _fingerprint(release(tools["nvcc"]))
-    folders = {architecture: folder / architecture for architecture in (*ARCHITECTURES, *FROM_PTX)}
+    later = FROM_PTX if _version(release(tools["nvcc"])) >= KNOWS_LATER else ()
+    folders = {architecture: folder / architecture for architecture in (*ARCHITECTURES, *later)}
     with (kept / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not all((folders[name] / output).exists() for name in folders for output in outputs(name)):
@@ -96,8 +98,12 @@ def compiled(kept: Path) -> dict[str, Path]:
             commands = _commands(tools["cmake"], folder / "cmake")
             _end({folders[name]: _start(commands[SOURCES[name]], name, folders[name]) for name in ARCHITECTURES})
             ptx = folders[PTX_OF] / outputs(PTX_OF)[1]
-            _end({folders[name]: _start_from_ptx(ptx, name, folders[name]) for name in FROM_PTX})
+            _end({folders[name]: _start_from_ptx(ptx, name, folders[name]) for name in later})
     return folders
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.split("."))) if re.fullmatch(r"\d+\.\d+", text) else (0,)
 
 
 def outputs(architecture: str) -> tuple[str, str, str]:

@@ -151,6 +151,8 @@ ndarray = DeviceArray
 def asarray(values: Any, dtype: Any = None) -> DeviceArray:
     """To the device, or the same array if it is there."""
     if isinstance(values, DeviceArray):
+        if values.device.id != Device().id:  # as CuPy copies from one GPU to another
+            values = DeviceArray(values._values.copy())
         return values if dtype is None or values.dtype == dtype else values.astype(dtype)
     return DeviceArray(np.array(values, dtype=dtype))
 

@@ -83,6 +83,8 @@ def folder(request: pytest.FixtureRequest, folders: dict[str, Path]) -> Path:
 @pytest.fixture(params=[name for name in (*ARCHITECTURES, *FROM_PTX) if name != HOPPER])
 def folder_of_any(request: pytest.FixtureRequest, folders: dict[str, Path]) -> Path:
     """Also of GPUs whose drivers compile the PTX."""
+    if request.param not in folders:
+        pytest.skip(f"this ptxas does not know {request.param}")
     return folders[request.param]
 
 
@@ -152,8 +154,9 @@ def test_products_read_and_write_no_local_memory_in_machine_code(folder_of_any):
 INSTRUCTIONS_A_PRODUCT = {
     ("TensorProduct<3>", "HMMA"): 4.5,
     ("TensorProduct<1>", "HMMA"): 5.5,
-    ("Product<double>", "DFMA"): 1.5,
+    ("Product<double>", "DFMA"): 1.9,
 }
+DEPTH_OF_A_PIECE = 16  # of the loop within that of Product<double>
 
 
 @pytest.mark.parametrize(("kernel", "instruction"), INSTRUCTIONS_A_PRODUCT)
@@ -162,8 +165,12 @@ def test_the_loops_of_products_do_little_beside_multiplying(folder, kernel, inst
     if found != MEASURED_WITH:
         pytest.skip(f"its figures are those of nvcc {MEASURED_WITH}, and here is {found}")
     loops = loops_in(products_in_machine_code(folder / "engine.cubin")[kernel])
-    shares = [len(loop) / count for loop in loops if (count := sum(instruction in each for each in loop)) >= 16]
-    assert min(shares) <= INSTRUCTIONS_A_PRODUCT[kernel, instruction]
+    inner, *others = sorted((loop for loop in loops if sum(instruction in each for each in loop) >= 16), key=len)
+    products, instructions = sum(instruction in each for each in inner), len(inner)
+    if others:  # the pieces, and within them the depth
+        (outer,) = others
+        products, instructions = DEPTH_OF_A_PIECE * products, len(outer) + (DEPTH_OF_A_PIECE - 1) * instructions
+    assert instructions / products <= INSTRUCTIONS_A_PRODUCT[kernel, instruction]
 
 
 def test_what_only_new_drivers_know_is_not_in_the_way_of_the_others(folder):

@@ -21,6 +21,7 @@ from pyfirstorder.backends import cupy as cupy_backend
 from pyfirstorder.backends.cupy import products
 from pyfirstorder.backends.cupy.fusion import compiler
 from pyfirstorder.backends.reference.activations import ACTIVATIONS
+from pyfirstorder.dynamics import trace
 
 
 @pytest.fixture(autouse=True)
@@ -349,21 +350,30 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
     return backend
 
 
-def every_function(net: fo.TwoLayerNetwork, x: Any, y: Any) -> None:
-    fo.forward(net, x)
-    fo.predict(net, x)
-    fo.input_gradient(net, x, y)
-    fo.project(x, eps=0.1)
-    fo.pgd(net, x, y, eps=0.1, steps=2)
-    fo.apgd(net, x, y, eps=0.1, steps=2)
-    fo.robustness_curve(net, x, y, eps=[0.1], steps=2)
-    fo.minimal_eps(net, x, y, eps_max=0.2, tol=0.1, steps=2)
-    fo.evaluate(net, x, y, eps=0.1, steps=2)
+def every_function(net: fo.TwoLayerNetwork, x: Any, y: Any) -> list[Any]:
+    """Call each, and return the arrays and the results that it gives."""
+    return [
+        fo.forward(net, x),
+        fo.predict(net, x),
+        *fo.input_gradient(net, x, y),
+        fo.project(x, eps=0.1),
+        fo.pgd(net, x, y, eps=0.1, steps=2),
+        fo.apgd(net, x, y, eps=0.1, steps=2),
+        *fo.robustness_curve(net, x, y, eps=[0.1], steps=2).results,
+        fo.minimal_eps(net, x, y, eps_max=0.2, tol=0.1, steps=2),
+        fo.evaluate(net, x, y, eps=0.1, steps=2),
+        trace(net, x, y, eps=0.1, steps=2),
+    ]
 
 
 def test_everything_is_computed_on_the_gpu_where_x_lies(watched: Watched) -> None:
     net, x, y = problem()
-    every_function(net, on_gpu(3, x), y)
+    found = every_function(net, on_gpu(3, x), y)
+    arrays_of_them = [getattr(each, "x_adv", each) for each in found]
+    assert {each.device.id for each in arrays_of_them if isinstance(each, DeviceArray)} == {3}
+    assert sum(isinstance(each, DeviceArray) for each in arrays_of_them) == len(found) - 1
+    for each in found:
+        assert repr(each)  # reads its numbers, wherever they lie
     assert {call[0] for call in watched.calls} == {"forward", "input_gradient", "project", "attack"}
     assert {call[1:] for call in watched.calls} == {(3, 0)}
     assert stand_in.Device().id == 0
@@ -379,9 +389,20 @@ def test_everything_is_computed_on_the_stream_of_torch(
     kind = fake_torch(monkeypatch)
     with stand_in.Device(2):
         tensor = kind(x)
-    every_function(net, tensor, y)
+    for each in every_function(net, tensor, y):
+        assert repr(each)
     assert {call[1:] for call in watched.calls} == {(2, 102)}
     assert stand_in.cuda.get_current_stream().ptr == 0
+
+
+def test_other_libraries_find_all_done_when_a_call_returns(monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = type("Array", (DeviceArray,), {"__module__": "jax"})
+    monkeypatch.setattr(stand_in, "ndarray", type("Ndarray", (), {}))  # what the array is not
+    for array, waits in ((kind(problem()[1]), 1), (problem()[1], 0)):
+        with stand_in.Stream(7) as stream:
+            with arrays.place_of(array):
+                assert stream.waits == 0
+            assert stream.waits == waits
 
 
 def test_arrays_on_two_gpus_are_refused_by_name() -> None:

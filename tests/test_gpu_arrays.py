@@ -14,7 +14,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import pyfirstorder as fo
-from pyfirstorder import backends
+from pyfirstorder import arrays, backends
 
 _STATES = backends.available_backends()
 HERE = [name for name in ("cupy", "cuda") if _STATES[name] == "available"]
@@ -110,13 +110,21 @@ def test_work_of_torch_on_a_stream_of_its_own_is_waited_for(backend: str, expect
     assert_array_equal(copied.cpu().numpy(), expected.x_adv)
 
 
-def test_a_tensor_that_is_gone_is_not_written_over_while_it_is_read(backend: str, expected: Any, torch: Any) -> None:
-    net, x, y = problem()
-    labels = torch.from_numpy(y).cuda()
-    for _ in range(20):
-        found = fo.pgd(net, torch.from_numpy(x).cuda(), labels, backend=backend, **OPTIONS)
-        torch.full((33, 20), float("nan"), device="cuda")  # takes the memory that the samples had
-        assert_array_equal(found.x_adv.cpu().numpy(), expected.x_adv)
+def test_calls_on_tensors_work_on_the_stream_of_torch(torch: Any) -> None:
+    cupy = pytest.importorskip("cupy")
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream), arrays.place_of(torch.zeros(3, device="cuda")):
+        assert cupy.cuda.get_current_stream().ptr == stream.cuda_stream
+
+
+def test_a_tensor_that_is_gone_is_not_written_over_while_it_is_read(backend: str, torch: Any) -> None:
+    _, x, _ = problem(4096)
+    expected = fo.project(x, eps=0.5, norm="l1", backend=backend)
+    with torch.cuda.stream(torch.cuda.Stream()):
+        for _ in range(20):  # a call that returns while the device works
+            found = fo.project(torch.from_numpy(x).cuda(), eps=0.5, norm="l1", backend=backend)
+            torch.full(x.shape, float("nan"), device="cuda")  # takes the memory that the samples had
+            assert_array_equal(found.cpu().numpy(), expected)
 
 
 def test_arrays_of_jax_are_read_and_given_back_where_they_lie(backend: str, expected: Any) -> None:
@@ -163,7 +171,24 @@ def test_samples_on_another_gpu_are_attacked_there(backend: str, expected: Any) 
         fo.pgd(net, there, cupy.asarray(y), backend=backend, **OPTIONS)
 
 
-def test_a_graph_that_is_being_recorded_is_refused_and_the_process_goes_on(backend: str, expected: Any) -> None:
+@pytest.mark.skipif("cuda" not in HERE, reason="the engine is not here")
+def test_the_engine_refuses_to_be_recorded() -> None:
+    cupy = pytest.importorskip("cupy")
+    net, x, _ = problem()
+    engine, weights, there = backends.get("cuda"), net.weights(np.dtype(np.float32)), cupy.asarray(x)
+    stream = cupy.cuda.Stream(non_blocking=True)
+    with stream:
+        engine.forward(weights, there, 1)  # so that weights and memory are there
+        stream.synchronize()
+        stream.begin_capture()
+        try:
+            with pytest.raises(RuntimeError, match="a graph is being recorded"):
+                engine.forward(weights, there, 1)
+        finally:
+            stream.end_capture()
+
+
+def test_a_recorded_call_is_an_error_and_the_process_goes_on(backend: str, expected: Any) -> None:
     cupy = pytest.importorskip("cupy")
     net, x, y = problem()
     there = cupy.asarray(x)

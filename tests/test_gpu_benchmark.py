@@ -266,15 +266,17 @@ def test_without_a_sanitizer_nothing_is_sanitised(tmp_path, monkeypatch):
     assert stages.failed("sanitise", stages.run("sanitise", plan(tmp_path)._replace(dry_run=False)))
 
 
+@pytest.mark.parametrize("hopper", [False, True])
 @pytest.mark.parametrize(("status", "found"), [(0, "clean"), (stages.SANITIZER_FAILED, "errors"), (1, "ended with 1")])
-def test_every_tool_of_the_sanitizer_is_asked(status, found, tmp_path, monkeypatch):
-    tools = []
+def test_every_tool_of_the_sanitizer_is_asked(status, found, hopper, tmp_path, monkeypatch):
+    runs = []
+    Results(tmp_path / "device.json")["gpu"] = {"compute_cap": "9.0" if hopper else "8.0"}
     monkeypatch.setattr(stages.shutil, "which", lambda name: f"/bin/{name}")
     monkeypatch.setattr(
-        stages, "call", lambda command, seconds: tools.append((command[2], command[-1])) or Ended(status, "words")
+        stages, "call", lambda command, seconds: runs.append((command[2], command[-1])) or Ended(status, "words")
     )
     outcome = stages.run("sanitise", plan(tmp_path)._replace(dry_run=False))
-    assert tuple(tools) == stages.SANITIZER_TOOLS
+    assert runs == [(tool, "generic") for tool in stages.SANITIZER_TOOLS] + [("memcheck", "hopper")] * hopper
     assert {each["found"] for each in outcome.values()} == {found}
     assert stages.failed("sanitise", outcome) == (status != 0)
 
@@ -324,6 +326,8 @@ def test_a_profiler_that_may_not_count_is_a_reason_and_no_failure(tmp_path, monk
     outcome = stages.run("counters", plan(tmp_path)._replace(dry_run=False))
     assert "ERR_NVGPUCTRPERM" in outcome["missing"]
     assert not stages.failed("counters", outcome)
+    monkeypatch.setattr(stages, "call", lambda command, seconds: Ended("timeout", "==PROF=="))
+    assert stages.failed("counters", stages.run("counters", plan(tmp_path)._replace(dry_run=False)))
 
 
 def test_a_stage_is_summed_up_in_a_line():

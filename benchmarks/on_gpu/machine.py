@@ -11,7 +11,7 @@ from on_gpu.clock import Clock, median
 if TYPE_CHECKING:
     from on_gpu.results import Results
 
-QUERY = "name,driver_version,memory.total,clocks.max.sm,power.limit"
+QUERY = "name,driver_version,memory.total,clocks.max.sm,power.limit,compute_cap"
 PRODUCT, BYTES = 8192, 2**30  # of the products (rows, columns and depth), and of a copy
 DRY_PRODUCT, DRY_BYTES = 64, 2**16
 

@@ -23,8 +23,8 @@ from on_gpu.results import Results
 
 ROOT = Path(__file__).parents[2]
 # Seconds that a stage may take; the shapes take what is left, but for what comes after them.
-BUDGETS = {"device": 40, "build": 170, "tests": 100, "sanitise": 80, "ceilings": 30, "products": 40}
-BUDGETS |= {"loops": 40, "shapes": 590, "counters": 40, "table": 15}
+BUDGETS = {"device": 40, "build": 170, "tests": 100, "sanitise": 90, "ceilings": 30, "products": 40}
+BUDGETS |= {"loops": 40, "shapes": 590, "counters": 35, "table": 15}
 AFTER_SHAPES = ("counters", "table")
 NAMES = tuple(BUDGETS)
 ENVIRONMENT = {
@@ -34,13 +34,14 @@ ENVIRONMENT = {
 }
 TEST_PROCESSES = 6  # of pytest, on one GPU
 PROGRESS = re.compile(r"^([.sFExX]+) *(?:\[ *\d+%\])?$", re.MULTILINE)
-# Each of them on what products: those of Hopper GPUs copy and wait by means of their own.
-SANITIZER_TOOLS = (("memcheck", "generic"), ("racecheck", "generic"), ("initcheck", "generic"), ("memcheck", "hopper"))
+HOPPER = "9.0"  # its compute capability
+SANITIZER_TOOLS = ("memcheck", "racecheck", "initcheck")
 SANITIZER_FAILED = 97  # exit status that the sanitizer is asked for; others are the driver's own
 SANITIZER_WORDS = re.compile(r"=+ +(?:Invalid|Uninitialized|Error:|Warning: Race|Misaligned)")
 CLEAN, CUT_OFF = "clean", "no error before its time was over"
 NOT_ASKED, DRY_RUN = "not asked for: --build", "a dry run"  # what may be missing though all is well
 NO_TIME = "no time was left"
+NOT_ALLOWED = "ERR_NVGPUCTRPERM"
 MOST_RESTARTS = 5  # of the shapes, after contenders that took their process with them
 TAIL = 2000  # characters of a process's last words that are kept
 
@@ -215,8 +216,12 @@ def _sanitise(plan: Plan) -> dict[str, Any]:
         return {"missing": reason, "calls_without_it": ended.status, **_how(ended)}
     results = Results(plan.folder / "sanitise.json")
     end = time.monotonic() + plan.seconds("sanitise")
-    for index, (tool, products) in enumerate(SANITIZER_TOOLS):
-        share = (end - time.monotonic()) / (len(SANITIZER_TOOLS) - index)
+    runs = [(tool, "generic") for tool in SANITIZER_TOOLS]
+    gpu = Results(plan.folder / "device.json", resumed=True).get("gpu")
+    if isinstance(gpu, dict) and gpu.get("compute_cap") == HOPPER:  # whose products copy and wait in their own way
+        runs.append(("memcheck", "hopper"))
+    for index, (tool, products) in enumerate(runs):
+        share = (end - time.monotonic()) / (len(runs) - index)
         calls = _part("small_calls", plan, "--products", products)
         ended = call([sanitizer, "--tool", tool, "--error-exitcode", str(SANITIZER_FAILED), *calls], share)
         results[f"{tool}, {products} products"] = {"found": _sanitized(ended), **_how(ended)}
@@ -251,7 +256,7 @@ def _shapes(plan: Plan) -> dict[str, Any]:
 
 def _counters(plan: Plan) -> dict[str, Any]:
     """What bounds the kernels of each shape, by the profiler's counters."""
-    calls = _part("counted_calls", plan)
+    calls = _part("counted_calls", plan, "--products", products_of(plan.folder))
     profiler = None if plan.dry_run else shutil.which("ncu")
     if profiler is None:
         ended = call(calls, plan.seconds("counters"))
@@ -260,8 +265,8 @@ def _counters(plan: Plan) -> dict[str, Any]:
     results = Results(plan.folder / "counters.json")
     ended = call(counters.command(profiler, calls), plan.seconds("counters"))
     results["shapes"] = counters.by_shape(ended.words)
-    if not results["shapes"]:  # most machines let nobody but their administrator count
-        return {"missing": f"ncu counted nothing: ...{ended.words[-TAIL:]}"}
+    if NOT_ALLOWED in ended.words:  # most machines let nobody but their administrator count
+        return {"missing": f"ncu may not count here: {NOT_ALLOWED}"}
     return dict(results) | _how(ended)
 
 

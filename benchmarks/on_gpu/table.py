@@ -7,6 +7,7 @@ from typing import Any
 
 from on_gpu import shapes
 from on_gpu.clock import median
+from on_gpu.counters import PEAKS, SHARE_OF_TIME
 from on_gpu.results import Results
 from on_gpu.shapes import TARGETS, Target
 from pyfirstorder.bench.suite import Entry, Outcome
@@ -115,12 +116,12 @@ def of_counters(counted: Mapping[str, Any]) -> str:
     """A table of the kernels that take most of a step's time, beside what they reach of the device's peaks."""
     if not counted:
         return ""
-    columns = list(next(iter(next(iter(counted.values())).values())))
+    columns = (SHARE_OF_TIME, *PEAKS)
     lines = ["", "", f"| shape | kernel | {' | '.join(f'% {name}' for name in columns)} |"]
     lines += ["|---" * (len(columns) + 2) + "|"]
     for shape, kernels in counted.items():
         for kernel, shares in kernels.items():
-            if shares["of the time"] >= LEAST_SHARE:
+            if shares[SHARE_OF_TIME] >= LEAST_SHARE:
                 lines.append(f"| {shape} | {kernel} | " + " | ".join(f"{shares[name]:.3g}" for name in columns) + " |")
     return "\n".join(lines)
 

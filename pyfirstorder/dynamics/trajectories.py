@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from pyfirstorder import boxes, checks, hints, validate
-from pyfirstorder.arrays import in_main_memory
+from pyfirstorder.arrays import in_main_memory, place_of
 from pyfirstorder.ascent import ascent_of
 from pyfirstorder.dynamics.tolerance import tolerances
 from pyfirstorder.results import as_numpy, in_kind_of, warn_of_ends
@@ -159,54 +159,57 @@ def trace(
            [ 0.25, -0.25],
            [ 0.5 , -0.5 ]])
     """
-    validate.network(net)
-    points = validate.points("x", x, net.in_features, on_device=True)
-    rows = in_main_memory(points.rows)
-    allowed = tolerances(tol, rows, validate.radii("eps", eps, len(rows), rows.dtype))
-    if checks.flag("iterates", iterates):
-        length = checks.integer("steps", steps, 0, MOST_STEPS) + 1
-        _require_memory(len(rows) * length * rows.shape[1] * rows.dtype.itemsize, (len(rows), length, rows.shape[1]))
-    result = ascent_of(
-        net,
-        x,
-        y,
-        eps,
-        norm=norm,
-        steps=steps,
-        step_size=step_size,
-        rel_step_size=rel_step_size,
-        direction=direction,
-        sparse_fraction=sparse_fraction,
-        loss=loss,
-        bounds=bounds,
-        targeted=targeted,
-        x_init=x_init,
-        random_start=random_start,
-        seed=seed,
-        sample_offset=sample_offset,
-        momentum=momentum,
-        early_stop=early_stop,
-        trace=True,
-        keep_iterates=iterates,
-        progress=progress,
-        backend=backend,
-        threads=threads,
-    )
-    boxes.warn_of_radius(eps, norm, bounds)
-    warn_of_ends(as_numpy(result.status)[None], stacklevel=3)  # beyond the decorator
-    assert result.trace is not None
-    recorded = result.trace
-    return Trajectories(
-        loss=as_numpy(recorded.loss),
-        gradient_norm=as_numpy(recorded.gradient_norm),
-        delta_norm=as_numpy(recorded.delta_norm),
-        cosine=as_numpy(recorded.cosine),
-        residual=as_numpy(recorded.residual),
-        iterates=None if result.iterates is None else as_numpy(result.iterates),
-        tol=allowed,
-        steps_to_tolerance=_steps_to_tolerance(recorded.residual, allowed),
-        result=in_kind_of(x, result),
-    )
+    with place_of(x):
+        validate.network(net)
+        points = validate.points("x", x, net.in_features, on_device=True)
+        rows = in_main_memory(points.rows)
+        allowed = tolerances(tol, rows, validate.radii("eps", eps, len(rows), rows.dtype))
+        if checks.flag("iterates", iterates):
+            length = checks.integer("steps", steps, 0, MOST_STEPS) + 1
+            _require_memory(
+                len(rows) * length * rows.shape[1] * rows.dtype.itemsize, (len(rows), length, rows.shape[1])
+            )
+        result = ascent_of(
+            net,
+            x,
+            y,
+            eps,
+            norm=norm,
+            steps=steps,
+            step_size=step_size,
+            rel_step_size=rel_step_size,
+            direction=direction,
+            sparse_fraction=sparse_fraction,
+            loss=loss,
+            bounds=bounds,
+            targeted=targeted,
+            x_init=x_init,
+            random_start=random_start,
+            seed=seed,
+            sample_offset=sample_offset,
+            momentum=momentum,
+            early_stop=early_stop,
+            trace=True,
+            keep_iterates=iterates,
+            progress=progress,
+            backend=backend,
+            threads=threads,
+        )
+        boxes.warn_of_radius(eps, norm, bounds)
+        warn_of_ends(as_numpy(result.status)[None], stacklevel=3)  # beyond the decorator
+        assert result.trace is not None
+        recorded = result.trace
+        return Trajectories(
+            loss=as_numpy(recorded.loss),
+            gradient_norm=as_numpy(recorded.gradient_norm),
+            delta_norm=as_numpy(recorded.delta_norm),
+            cosine=as_numpy(recorded.cosine),
+            residual=as_numpy(recorded.residual),
+            iterates=None if result.iterates is None else as_numpy(result.iterates),
+            tol=allowed,
+            steps_to_tolerance=_steps_to_tolerance(recorded.residual, allowed),
+            result=in_kind_of(x, result),
+        )
 
 
 def _steps_to_tolerance(residual: Array, tol: Array) -> Array:
