@@ -15,7 +15,8 @@ namespace pyfirstorder::PYFIRSTORDER_TARGET {
 
 constexpr int kWarpRows = 8, kThreadColumns = 4;
 constexpr int kTileRows = kWarpRows * kBlockWarps, kTileColumns = kThreadColumns * kWarp;
-constexpr int kTileDepth = 16;  // of the pieces in shared memory: 12 KiB of floats
+constexpr int kTileDepth = 16;              // of the pieces in shared memory
+constexpr int kLeftStride = kTileRows + 2;  // so that neighbouring threads, who store at 16 depths, meet in few banks
 
 // A matrix in main memory of the device, row by row; `stride` numbers apart, padded with zeros to whole vectors.  For
 // tensor cores its columns, in halves; one of the two may be missing.
@@ -51,7 +52,7 @@ class Fetcher {
   }
 
   // The next piece, of which `depth` are left; zeros where there are no rows or columns.
-  PYFIRSTORDER_INLINE void fetch(int64_t depth, T (&left)[kTileDepth][kTileRows],
+  PYFIRSTORDER_INLINE void fetch(int64_t depth, T (&left)[kTileDepth][kLeftStride],
                                  T (&right)[kTileDepth][kTileColumns]) {
     PYFIRSTORDER_UNROLLED
     for (int i = 0; i < kOwnRows; ++i) {
@@ -101,7 +102,7 @@ struct Product {
     const int64_t first_column = block_index() / row_tiles(job) * kTileColumns;
     const int64_t rows = job.rows.count();
     if (first_row >= rows) return;
-    PYFIRSTORDER_SHARED T left[kTileDepth][kTileRows];
+    PYFIRSTORDER_SHARED T left[kTileDepth][kLeftStride];
     PYFIRSTORDER_SHARED T right[kTileDepth][kTileColumns];
     const int64_t column = first_column + kThreadColumns * lane();
     T sums[kWarpRows][kThreadColumns];
@@ -128,7 +129,7 @@ struct Product {
   }
 
  private:
-  static PYFIRSTORDER_KERNEL void add(const T (&left)[kTileRows], const T (&right)[kTileColumns],
+  static PYFIRSTORDER_KERNEL void add(const T (&left)[kLeftStride], const T (&right)[kTileColumns],
                                       T (&sums)[kWarpRows][kThreadColumns]) {
     for (int i = 0; i < kWarpRows; ++i)
       for (int j = 0; j < kThreadColumns; ++j)
