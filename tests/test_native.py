@@ -85,7 +85,7 @@ def test_other_python_threads_run_during_an_attack():
     ended = threading.Event()
 
     def attack():
-        fo.pgd(net, x, y, eps=0.1, steps=150, loss="squared", retire=False, backend="cpu", threads=1)
+        fo.pgd(net, x, y, eps=0.1, steps=1000, loss="squared", retire=False, backend="cpu", threads=1)
         ended.set()
 
     worker = threading.Thread(target=attack)

@@ -5,7 +5,6 @@
 #include <ucontext.h>
 #include <atomic>
 
-#include <atomic>
 #include <deque>
 #include <memory>
 

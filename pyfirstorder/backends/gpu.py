@@ -32,9 +32,9 @@ def cupy_with_gpu() -> Any:
 def kept_on_gpu(library: Any, weights: Weights, name: str, make: Callable[[], Kept]) -> Kept:
     """What ``make`` makes of the weights on the current GPU, kept with the network under a name."""
     place = f"{name}:{library.cuda.Device().id}"
-    if place not in weights.prepared:
+    if place not in weights.prepared:  # threads that make it at once agree on one
         made = make()
         library.cuda.get_current_stream().synchronize()  # from now on calls on other streams may read it
-        weights.prepared[place] = made
+        weights.prepared.setdefault(place, made)
     kept: Kept = weights.prepared[place]
     return kept
