@@ -301,7 +301,7 @@ def arguments(algorithm: str, options: dict[str, Any]) -> dict[str, Any]:
     defaults = _defaults(checks.choice("algorithm", algorithm, ALGORITHMS))
     unknown = set(options) - set(defaults)
     if unknown:
-        raise TypeError(hints.no_argument(algorithm, sorted(unknown), defaults))
+        raise TypeError(hints.no_argument(algorithm, sorted(unknown), ("eps", *defaults)))
     return defaults | options
 
 

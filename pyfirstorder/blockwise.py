@@ -166,8 +166,8 @@ class Sweep:
         candidates = np.flatnonzero(turned[i]) if turned[i].any() else np.arange(len(x))
         places = np.linspace(0, len(candidates) - 1, min(EXAMPLES_SHOWN, len(candidates)))
         rows = candidates[places.astype(int)]
-        x_adv = curve.results[i].x_adv[rows]
-        return Examples(float(self.eps[i]), x[rows], x_adv, clean[rows], fo.predict(self.net, x_adv, **self.engine))
+        shown, x_adv = x[rows].reshape(len(rows), -1), curve.results[i].x_adv[rows].reshape(len(rows), -1)
+        return Examples(float(self.eps[i]), shown, x_adv, clean[rows], fo.predict(self.net, x_adv, **self.engine))
 
     @property
     def clean_accuracy(self) -> float:

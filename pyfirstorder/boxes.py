@@ -100,9 +100,15 @@ def _require_inside(name: str, points: Points, box: _Box) -> None:
         row, j = divmod(int(np.argmax(outside)), outside.shape[1])
         raise ValueError(
             f"{name}: expected values within bounds, got {rows[row, j]} outside "
-            f"[{box.exact[0][j]:g}, {box.exact[1][j]:g}] "
+            f"[{_shown(box.exact[0][j])}, {_shown(box.exact[1][j])}] "
             f"first in row {row}, coordinate {j}; {_into_the_box(name, points, box)}"
         )
+
+
+def _shown(bound: float) -> str:
+    """The shortest text that is the number itself: a point may lie outside by less than six digits show."""
+    short = f"{bound:g}"
+    return short if float(short) == bound else repr(float(bound))
 
 
 def _into_the_box(name: str, points: Points, box: _Box) -> str:

@@ -70,6 +70,17 @@ def load(path: Path, job: Job, *, name: str, remedy: str) -> dict[str, Array] | 
     return arrays
 
 
+def of_another_split(path: Path, held_out: float, seed: int) -> str | None:
+    """How the network of a file was trained, where `train` held out another part of the data than this one."""
+    arrays = files.read_npz(path, (), None)
+    if files.JOB not in arrays:
+        return None
+    job = json.loads(str(arrays[files.JOB]))
+    mine = fingerprint(held_out=held_out, seed=seed)
+    asked = [f"--{name.replace('_', '-')} {job[name]}" for name in ("held_out", "seed") if name in job]
+    return " ".join(asked) if any(job.get(name, mine[name]) != mine[name] for name in ("held_out", "seed")) else None
+
+
 def _line(value: Any) -> str:
     """A value in words that do not depend on the type that it came in."""
     if isinstance(value, np.generic):

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import pyfirstorder as fo
-from pyfirstorder import checks, datasets, files, records, validate
-from pyfirstorder.blockwise import Sweep, from_clean, rows_of_a_block
+from pyfirstorder import checkpoints, checks, datasets, files, records, validate
+from pyfirstorder.blockwise import MOST_ROWS, Sweep, from_clean, rows_of_a_block
 from pyfirstorder.unfinished import Unfinished, files_on_disk, job_of
 
 _MISSING: ImportError | None = None
@@ -42,6 +42,7 @@ try:
         columns_of,
         described,
         no_bounds,
+        number_of,
         numbers_of,
     )
 
@@ -123,7 +124,7 @@ def attack(
     algorithm: Annotated[str, typer.Option(help="pgd or apgd.")] = "pgd",
     steps: Annotated[int, typer.Option(help="Gradient steps from each start.")] = 100,
     step_size: Annotated[
-        float | None, typer.Option(help="In the units of the norm; by default 2.5 eps / steps.")
+        str | None, typer.Option(help="In the units of the norm, such as 2/255; by default 2.5 eps / steps.")
     ] = None,
     rel_step_size: Annotated[float | None, typer.Option(help="Step size as a share of the radius.")] = None,
     loss: AttackLoss = None,
@@ -138,11 +139,15 @@ def attack(
     image_shape: Annotated[
         str | None, typer.Option(help="HEIGHT,WIDTH[,CHANNELS] of flat samples, to show examples.")
     ] = None,
-    block_size: Annotated[int | None, typer.Option(help="Samples attacked at a time; bounds the memory.")] = None,
+    block_size: Annotated[
+        int | None, typer.Option(help=f"Samples attacked at a time, at most {MOST_ROWS} by default: what Ctrl-C loses.")
+    ] = None,
     threads: Threads = None,
     backend: Backend = "auto",
     compare: Annotated[Path | None, typer.Option(help="Output of an earlier run, to draw beside this one.")] = None,
-    output: Annotated[Path, typer.Option(help="Directory for results and pictures.")] = Path("attack"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Directory for results and pictures.")] = Path(
+        "attack"
+    ),
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an attack with other settings there.")
     ] = False,
@@ -153,11 +158,7 @@ def attack(
     dataset = datasets.load(data, labels)
     if dataset.features != net.in_features:
         raise ValueError(f"data: expected samples of {net.in_features} numbers for {net!r}, got {dataset.describe()}")
-    hint = ""
-    if held_out is not None:
-        dataset = datasets.split(dataset, held_out, seed)[1]
-    elif dataset.name in datasets.BUNDLED:
-        hint = f"\nhint: most of these may have been trained on; --held-out {HELD_OUT} attacks what train leaves out"
+    dataset, hint = _part_of(dataset, held_out, seed, network)
     if limit is not None:
         dataset = dataset.first(checks.integer("limit", limit, 1, 2**63 - 1))
     console.print(f"{net!r}\n{described(dataset)}{hint}", highlight=False, soft_wrap=True)
@@ -166,7 +167,7 @@ def attack(
         "algorithm": algorithm,
         "norm": validate.norm(norm),
         "steps": steps,
-        "step_size": step_size,
+        "step_size": None if step_size is None else number_of("step_size", step_size),
         "rel_step_size": rel_step_size,
         "loss": loss,
         "restarts": restarts,
@@ -205,7 +206,7 @@ def attack(
     done = unfinished.load(replace=overwrite)
     if done:
         console.print(f"going on after {done} of {len(dataset)} samples", highlight=False)
-    with going_on(lambda: "the same command goes on"), files.folder(output), _kept_unless_wrong(unfinished):
+    with going_on(unfinished.how_it_goes_on), files.folder(output), _kept_unless_wrong(unfinished):
         if not done:
             unfinished.begin()
         with bar_of(console) as bar:
@@ -228,6 +229,20 @@ def _kept_unless_wrong(unfinished: Unfinished) -> Iterator[None]:
     except (TypeError, ValueError):
         unfinished.discard()
         raise
+
+
+def _part_of(dataset: Dataset, held_out: float | None, seed: int, network: Path) -> tuple[Dataset, str]:
+    """The samples to attack, and a hint where the network may have been trained on some of them."""
+    if held_out is not None:
+        trained = checkpoints.of_another_split(network, held_out, seed)
+        other = f"\nhint: some of these may have been trained on: this network was trained with {trained}"
+        return datasets.split(dataset, held_out, seed)[1], "" if trained is None else other
+    if dataset.name in datasets.BUNDLED:
+        return (
+            dataset,
+            f"\nhint: most of these may have been trained on; --held-out {HELD_OUT} attacks what train leaves out",
+        )
+    return dataset, ""
 
 
 def _write_results(sweep: Sweep, output: Path, settings: dict[str, Any], unfinished: Unfinished) -> None:

@@ -35,6 +35,7 @@ class Unfinished:
         self.sweep, self.job, self.folder = sweep, job, output / FOLDER
         self.places = files_on_disk(output, sweep.eps)  # where the adversarial examples of data on disk go at the end
         self.parts = [self.folder / place.name for place in self.places]
+        self.done = 0  # samples
 
     def load(self, replace: bool = False) -> int:
         """How many samples are done: those of this job, which the sweep then knows of.
@@ -59,6 +60,7 @@ class Unfinished:
         rows = slice(None, done)
         success, loss = (files.read_npy(self.folder / name, mapped=True)[rows].T for name in (_SUCCESS, _LOSS))
         self.sweep.restore(arrays, success, loss)
+        self.done = done
         return done
 
     def _has_parts(self, done: int) -> bool:
@@ -85,6 +87,11 @@ class Unfinished:
         for name, values in ((_SUCCESS, self.sweep.success), (_LOSS, self.sweep.loss)):
             datasets.write_rows(self.folder / name, begin, values[:, begin:end].T)
         checkpoints.save(self.folder / _STATE, self.job, {**self.sweep.state(), "done": end})
+        self.done = end
+
+    def how_it_goes_on(self) -> str:
+        """What an interrupted attack says."""
+        return f"{self.done} of {len(self.sweep.dataset)} samples are done; the same command goes on"
 
     def x_adv(self) -> Array:
         """All adversarial examples, radius by radius."""

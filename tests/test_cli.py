@@ -381,6 +381,37 @@ def test_a_bundled_set_without_held_out_gives_a_hint(files, tmp_path, monkeypatc
     assert "hint" not in attack(files, tmp_path / "part", "--held-out", 0.2).output
 
 
+@pytest.mark.parametrize(("other", "trained"), [((0.2, 1), None), ((0.3, 0), "--held-out 0.2 --seed 1")])
+def test_a_part_that_training_did_not_hold_out_gives_a_hint(files, tmp_path, other, trained):
+    net = tmp_path / "net.npz"
+    done = run("train", files / "data.npz", "--hidden", 4, "--epochs", 1, "--seed", 1, "-o", net)
+    assert done.exit_code == 0, done.output
+    held_out, seed = other
+    words = ["--eps", "0.1", "--steps", 1, "--held-out", held_out, "--seed", seed, "-o", tmp_path / "out"]
+    done = run("attack", net, files / "data.npz", *words)
+    assert done.exit_code == 0, done.output
+    assert ("this network was trained with" in done.output) == (trained is not None)
+    if trained is not None:
+        assert trained in done.output
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_images_are_drawn_in_the_shape_that_they_are_stored_in(files, tmp_path, on_disk):
+    pytest.importorskip("pyfirstorder.plots", reason="pictures need matplotlib")
+    with np.load(files / "data.npz") as data:
+        images, y = data["x"].reshape(-1, 4, 4), data["y"]
+    stored = tmp_path / ("images.npy" if on_disk else "images.npz")
+    if on_disk:
+        np.save(stored, images)
+    else:
+        np.savez(stored, x=images, y=y)
+    words = ["--eps", "0.1,0.3", "--steps", 2, "--step-size", "2/255", "-o", tmp_path / "out"]
+    words += ["--labels", files / "y.npy"] if on_disk else []
+    done = run("attack", files / "net.npz", stored, *words)
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "out" / "examples.png").exists()
+
+
 def test_one_radius_is_not_radii(files, tmp_path):
     done = run("attack", files / "net.npz", files / "data.npz", "--eps", "0.1", "--steps", 1, "--output", tmp_path)
     assert "90 samples x 1 radius in" in done.output

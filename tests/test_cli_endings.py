@@ -83,7 +83,7 @@ def test_ctrl_c_says_that_the_same_attack_goes_on(files, tmp_path, monkeypatch):
     with monkeypatch.context() as change:
         change.setattr(blockwise.Sweep, "_count", count)
         done = attack(files, tmp_path, "--block-size", 20)
-    assert last_line(done, 130) == "interrupted; the same command goes on"
+    assert last_line(done, 130) == "interrupted; 20 of 60 samples are done; the same command goes on"
     assert "going on after 20 of 60 samples" in attack(files, tmp_path, "--block-size", 20).output
 
 

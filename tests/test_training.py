@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 
 import numpy as np
@@ -315,3 +316,11 @@ def test_samples_where_the_adversary_met_no_gradient_are_counted_once_at_the_end
     with pytest.warns(fo.ZeroGradientWarning, match="the gradient of 2 of 3 attacked points was exactly zero") as seen:
         train(x, np.array([0, 1, 0]), network=dead, epochs=4, adversary={"eps": 0.1, "steps": 2}, trained="first")
     assert [warning.filename for warning in seen] == [__file__]
+
+
+def test_an_adversary_that_helps_or_is_misspelt_is_refused():
+    x, y = np.zeros((4, 2)), np.array([0, 1, 0, 1])
+    with pytest.raises(ValueError, match="adversary: expected targeted=False"):
+        train(x, y, hidden_features=2, adversary={"eps": 0.1, "targeted": True})
+    with pytest.raises(TypeError, match=re.escape("pgd has no argument epsilon; did you mean eps?")):
+        train(x, y, hidden_features=2, adversary={"epsilon": 0.1})

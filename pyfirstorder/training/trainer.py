@@ -171,4 +171,6 @@ def _attack_of(adversary: object) -> dict[str, Any]:
     ascent.arguments("pgd", {name: part for name, part in adversary.items() if name != "eps"})
     if "eps" not in adversary:
         raise TypeError(f"adversary: expected a radius eps, got {', '.join(adversary) or 'no argument'} alone")
+    if adversary.get("targeted"):
+        raise ValueError("adversary: expected targeted=False, because y are the classes to learn, and not to move to")
     return dict(adversary)
