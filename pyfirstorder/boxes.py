@@ -100,12 +100,12 @@ def _require_inside(name: str, points: Points, box: _Box) -> None:
         row, j = divmod(int(np.argmax(outside)), outside.shape[1])
         raise ValueError(
             f"{name}: expected values within bounds, got {rows[row, j]} outside "
-            f"[{_shown(box.exact[0][j])}, {_shown(box.exact[1][j])}] "
+            f"[{shown(box.exact[0][j])}, {shown(box.exact[1][j])}] "
             f"first in row {row}, coordinate {j}; {_into_the_box(name, points, box)}"
         )
 
 
-def _shown(bound: float) -> str:
+def shown(bound: float) -> str:
     """The shortest text that is the number itself: a point may lie outside by less than six digits show."""
     short = f"{bound:g}"
     return short if float(short) == bound else repr(float(bound))
@@ -116,8 +116,9 @@ def _into_the_box(name: str, points: Points, box: _Box) -> str:
     rows = points.rows if points.invalid is None else points.rows[~points.invalid]
     largest = float(rows.max())
     is_unit = (box.exact[0] == 0).all() and (box.exact[1] == 1).all()
-    if is_unit and rows.min() >= 0 and largest > _NOT_AN_OVERSHOOT:
-        return f"scale {name} into them, {name} / {hints.divisor(largest):g}"
+    divisor = hints.divisor(largest)
+    if is_unit and rows.min() >= 0 and largest > _NOT_AN_OVERSHOOT and divisor.is_integer():
+        return f"scale {name} into them, {name} / {divisor:g}"
     return f"scale {name} into them, or clip it to them"
 
 

@@ -58,11 +58,10 @@ def load(path: Path, job: Job, *, name: str, remedy: str) -> dict[str, Array] | 
     arrays = files.read_npz(path, (), None)
     if files.JOB not in arrays:
         raise ValueError(f"{name}: expected that of this job, got {path}, which is of none; {remedy}")
-    try:
-        found = json.loads(str(arrays.pop(files.JOB)))
-        differing = sorted(part for part in {*found, *job} if found.get(part) != job.get(part))
-    except (ValueError, TypeError, AttributeError):
-        raise ValueError(f"{path}: expected a checkpoint, got a file of another kind") from None
+    found = _job_in(arrays.pop(files.JOB))
+    if found is None:
+        raise ValueError(f"{path}: expected a checkpoint, got a file of another kind")
+    differing = sorted(part for part in {*found, *job} if found.get(part) != job.get(part))
     if differing:
         raise ValueError(
             f"{name}: expected that of this job, got {path} of one that differs in {hints.listed(differing)}; {remedy}"
@@ -73,12 +72,21 @@ def load(path: Path, job: Job, *, name: str, remedy: str) -> dict[str, Array] | 
 def of_another_split(path: Path, held_out: float, seed: int) -> str | None:
     """How the network of a file was trained, where `train` held out another part of the data than this one."""
     arrays = files.read_npz(path, (), None)
-    if files.JOB not in arrays:
-        return None
-    job = json.loads(str(arrays[files.JOB]))
+    job = _job_in(arrays[files.JOB]) if files.JOB in arrays else None
     mine = fingerprint(held_out=held_out, seed=seed)
-    asked = [f"--{name.replace('_', '-')} {job[name]}" for name in ("held_out", "seed") if name in job]
-    return " ".join(asked) if any(job.get(name, mine[name]) != mine[name] for name in ("held_out", "seed")) else None
+    theirs = {name: job[name] for name in ("held_out", "seed") if job is not None and name in job}
+    if all(mine[name] == value for name, value in theirs.items()):
+        return None
+    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in theirs.items())
+
+
+def _job_in(stored: Array) -> dict[str, Any] | None:
+    """The job that a file says to belong to, if what it holds is one."""
+    try:
+        found = json.loads(str(stored))
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _line(value: Any) -> str:

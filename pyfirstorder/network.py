@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 import warnings
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _ACTIVATION = re.compile(r"(?P<name>\w+)(\((?P<parameter>[^()]+)\))?")
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 _NEEDED, _OPTIONAL = ("hidden_weight", "output_weight"), ("hidden_bias", "output_bias", "activation")  # of its file
+_ALIKE = 0.8  # of difflib's ratio: two spellings of a name
 _MOST_FEATURES = 2**31 - 1
 
 
@@ -344,15 +346,23 @@ def _frozen(array: Array, dtype: np.dtype[Any]) -> Array:
 def _require_known(path: str | os.PathLike[str], read: Collection[str]) -> None:
     """Refuse arrays that are misspelt, and warn of those that mean nothing here; the file may say who wrote it."""
     names = files.names_of_npz(path)
-    if files.JOB in names and "activation" not in names:
+    if {files.JOB, "generator"} <= set(names) and "activation" not in names:
         raise ValueError(f"{path}: expected a network, got the checkpoint of a training, from which train goes on")
     others = [name for name in names if name not in read and name != files.JOB]
     for name in others:
         meant = hints.argument_meant(name, {*_NEEDED, *_OPTIONAL} - {*read})
-        if meant is not None:
+        if meant is not None and _could_be(meant, name, path):
             raise ValueError(f"{path}: a network has no array {name}; did you mean {meant}?")
     if others:
         warnings.warn(f"{path}: not read, being no part of a network: {', '.join(others)}", stacklevel=5)
+
+
+def _could_be(part: str, name: str, path: str | os.PathLike[str]) -> bool:
+    """Whether an array is that part under another name: spelled much like it, or a name or a vector as it is."""
+    if difflib.SequenceMatcher(None, name.lower(), part).ratio() >= _ALIKE:
+        return True
+    array = files.read_npz(path, (name,))[name]
+    return array.dtype.kind == "U" if part == "activation" else array.ndim == 1
 
 
 def _require_npz(path: str | os.PathLike[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -14,7 +15,7 @@ except ImportError as error:
 
 import numpy as np
 
-from pyfirstorder import hints
+from pyfirstorder import boxes, hints
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
     from pyfirstorder.datasets import Dataset
 
-_LOOKED_AT = 4096  # samples whose range is told: those of data on disk are not all read for a sentence
+# Samples whose range is told, and numbers of them: those of data on disk are not all read for a sentence.
+_LOOKED_AT, _NUMBERS_LOOKED_AT = 4096, 2**24
 HELD_OUT = 0.2  # share of the samples that train keeps for validation
 
 Data = Annotated[str, typer.Argument(help="mnist, digits, a .npz file with x and y, or a .npy file with x.")]
@@ -95,7 +97,7 @@ def described(dataset: Dataset) -> str:
         return dataset.describe()
     _, largest, seen = _range_of(dataset)
     stored = round(largest * dataset.scale)
-    if not stored or hints.divisor(stored) == dataset.scale:
+    if not stored or 2 * stored > dataset.scale:
         return dataset.describe()
     return (
         f"{dataset.describe()}\nnote: {seen} are at most {stored}, so at most {largest:.3g} after that; "
@@ -106,7 +108,7 @@ def described(dataset: Dataset) -> str:
 def no_bounds(dataset: Dataset) -> str:
     """What to say of numbers that are attacked without a box: which one would hold them."""
     smallest, largest, seen = _range_of(dataset)
-    box = f"0,{hints.divisor(largest):g}" if smallest >= 0 else "LOWER,UPPER"
+    box = f"0,{boxes.shown(hints.divisor(largest))}" if smallest >= 0 and largest < math.inf else "LOWER,UPPER"
     return (
         f"no bounds: numbers of {dataset.stored.dtype} may be anything; {seen} lie in [{smallest:g}, {largest:g}], and "
         f"--bounds {box} would keep them in a box"
@@ -115,7 +117,7 @@ def no_bounds(dataset: Dataset) -> str:
 
 def _range_of(dataset: Dataset) -> tuple[float, float, str]:
     """The smallest number and the largest, zero among them, and which ones were looked at."""
-    first = dataset.block(0, _LOOKED_AT)[0]
+    first = dataset.block(0, max(1, min(_LOOKED_AT, _NUMBERS_LOOKED_AT // dataset.features)))[0]
     seen = "those here" if len(first) == len(dataset) else "the first of them"
     low, high = (float(which.reduce(first, axis=None, initial=0)) for which in (np.fmin, np.fmax))  # beside any NaN
     return low, high, seen

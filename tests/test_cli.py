@@ -395,6 +395,28 @@ def test_a_part_that_training_did_not_hold_out_gives_a_hint(files, tmp_path, oth
         assert trained in done.output
 
 
+@pytest.mark.parametrize("job", ['["a"]', "fit 3", "3"])
+def test_a_network_that_names_a_job_of_somebody_else_is_attacked(files, tmp_path, job):
+    net = fo.load_network(files / "net.npz")
+    net.save(tmp_path / "net.npz")
+    with np.load(tmp_path / "net.npz") as kept:
+        np.savez(tmp_path / "other.npz", **kept, job=job)
+    words = ["--eps", "0.1", "--steps", 1, "--held-out", 0.2, "-o", tmp_path / "out"]
+    done = run("attack", tmp_path / "other.npz", files / "data.npz", *words)
+    assert done.exit_code == 0, done.output
+
+
+def test_the_box_that_is_named_for_data_without_one_holds_them(files, tmp_path):
+    with np.load(files / "data.npz") as data:
+        np.savez(tmp_path / "data.npz", x=data["x"] * np.float32(13.59043025970459), y=data["y"])
+    words = ["attack", files / "net.npz", tmp_path / "data.npz", "--eps", "0.1", "--steps", 1, "-o", tmp_path / "out"]
+    done = run(*words)
+    box = re.search(r"--bounds (\S+) would keep", " ".join(done.output.split()))
+    assert box, done.output
+    assert run(*words, "--bounds", box[1]).exit_code in (0, 2)
+    assert "outside" not in run(*words, "--bounds", box[1], "--overwrite").output
+
+
 @pytest.mark.parametrize("on_disk", [False, True])
 def test_images_are_drawn_in_the_shape_that_they_are_stored_in(files, tmp_path, on_disk):
     pytest.importorskip("pyfirstorder.plots", reason="pictures need matplotlib")

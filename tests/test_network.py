@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -179,6 +180,15 @@ def test_an_array_of_a_file_that_is_no_part_of_a_network_is_warned_of(tmp_path):
     with pytest.warns(UserWarning, match=r"net\.npz: not read, being no part of a network: mean, scale$") as seen:
         fo.load_network(tmp_path / "net.npz")
     assert [warning.filename for warning in seen] == [__file__]
+
+
+@pytest.mark.parametrize(("name", "value"), [("sigma", 3.0), ("b", 0.5), ("job", "fit 3")])
+def test_an_array_that_only_has_the_name_of_a_part_elsewhere_is_not_taken_for_it(tmp_path, name, value):
+    np.savez(tmp_path / "net.npz", hidden_weight=W, output_weight=A, **{name: value})
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        assert fo.load_network(tmp_path / "net.npz").activation == "relu"
+    assert [name in str(warning.message) for warning in seen] == ([] if name == "job" else [True])
 
 
 def test_a_checkpoint_of_training_is_no_network(tmp_path):

@@ -112,7 +112,7 @@ def test_weights_that_the_last_step_makes_infinite_are_an_error():
         ({"validation": blobs()[0]}, TypeError, r"validation: expected None or a pair \(x, y\), got an array"),
         ({"validation": blobs(features=5)}, ValueError, "validation: expected 6 numbers a sample, as in x, got 5"),
         ({"adversary": 3}, TypeError, "adversary: expected None or a mapping of arguments of pgd, got 3"),
-        ({"adversary": {}}, TypeError, "adversary: expected a radius eps, got no argument alone"),
+        ({"adversary": {}}, TypeError, "adversary: expected a radius eps, got no argument$"),
         ({"adversary": {"steps": 3}}, TypeError, "adversary: expected a radius eps, got steps alone"),
         ({"adversary": {"eps": 0.1, "alpha": 1}}, TypeError, r"pgd has no argument alpha; did you mean step_size\?"),
         ({"y": blobs()[1] > 0}, TypeError, r"y: .*array of bool.*y\.astype\(int\)"),
@@ -322,5 +322,7 @@ def test_an_adversary_that_helps_or_is_misspelt_is_refused():
     x, y = np.zeros((4, 2)), np.array([0, 1, 0, 1])
     with pytest.raises(ValueError, match="adversary: expected targeted=False"):
         train(x, y, hidden_features=2, adversary={"eps": 0.1, "targeted": True})
+    with pytest.raises(TypeError, match="adversary: expected names of arguments of pgd, got 1"):
+        train(x, y, hidden_features=2, adversary={1: 2, "eps": 0.1})
     with pytest.raises(TypeError, match=re.escape("pgd has no argument epsilon; did you mean eps?")):
         train(x, y, hidden_features=2, adversary={"epsilon": 0.1})

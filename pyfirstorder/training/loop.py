@@ -216,6 +216,7 @@ def train(
             backend=trainer.backend_name,
         )
         kept = Checkpoint(Path(checkpoint), job, every)
+    trainer.warn_of_radius()
     with progress_callback(progress, "train") as on_progress:
         history = run(trainer, epochs, batch_size, held_out, kept, on_progress, on_epoch)
     trainer.warn(stacklevel=3)  # beyond the decorator

@@ -148,12 +148,16 @@ class Trainer:
         assert labels is not None
         return rows, labels
 
+    def warn_of_radius(self) -> None:
+        """What `pgd` would warn of at every step."""
+        if self.attack is not None:
+            settings = ascent.arguments("pgd", {name: part for name, part in self.attack.items() if name != "eps"})
+            boxes.warn_of_radius(self.attack["eps"], settings["norm"], settings["bounds"])
+
     def warn(self, stacklevel: int) -> None:
-        """What `pgd` would have warned of at some step, once for all of them."""
+        """What `pgd` would have warned of at some step of this run, once for all of them."""
         if self.attack is None:
             return
-        settings = ascent.arguments("pgd", {name: part for name, part in self.attack.items() if name != "eps"})
-        boxes.warn_of_radius(self.attack["eps"], settings["norm"], settings["bounds"])
         # One that overflows is no end of its own here: it ends the training.
         ends = np.where(self.was_flat, Status.ZERO_GRADIENT, Status.STEPS_USED_UP)
         warn_of_ends(ends[None], stacklevel=stacklevel + 1)
@@ -168,9 +172,13 @@ def _attack_of(adversary: object) -> dict[str, Any]:
     """The arguments of `pgd`, each of which it has, and a radius among them."""
     if not isinstance(adversary, Mapping):
         raise TypeError(f"adversary: expected None or a mapping of arguments of pgd, got {checks.describe(adversary)}")
+    strange = [name for name in adversary if not isinstance(name, str)]
+    if strange:
+        raise TypeError(f"adversary: expected names of arguments of pgd, got {checks.describe(strange[0])}")
     ascent.arguments("pgd", {name: part for name, part in adversary.items() if name != "eps"})
     if "eps" not in adversary:
-        raise TypeError(f"adversary: expected a radius eps, got {', '.join(adversary) or 'no argument'} alone")
+        given = f"{', '.join(adversary)} alone" if adversary else "no argument"
+        raise TypeError(f"adversary: expected a radius eps, got {given}")
     if adversary.get("targeted"):
         raise ValueError("adversary: expected targeted=False, because y are the classes to learn, and not to move to")
     return dict(adversary)
